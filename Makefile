@@ -1,0 +1,60 @@
+# What people and CI call. `make` lists it. Needs make and Python 3.11 or newer; the rest comes into $(VENV).
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+TESTS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint docs clean
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## A worker and beat at work: index Django's own sources, print a table
+	@rm -rf .demo && mkdir .demo
+	@DATABASE_URL=sqlite:///$(CURDIR)/.demo/db.sqlite3 $(BIN)/python manage.py demo --logs .demo
+
+test: $(VENV)/.installed-dev ## Run the tests (TESTS="-k retry" runs some)
+	$(BIN)/pytest $(TESTS)
+
+bench: $(VENV)/.installed-bench ## Measure beside peers, in one run
+	$(BIN)/python benchmarks/run.py
+
+lint: $(VENV)/.installed-dev ## ruff, mypy, import-linter, missing migrations
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python manage.py makemigrations --check --dry-run
+
+docs: $(VENV)/.installed-dev ## Write the generated pages, run the code on the pages
+	$(BIN)/python docs/generate.py
+	$(BIN)/pytest tests/functional/test_pages.py
+
+clean: ## Remove what was made, the environment too
+	rm -rf $(VENV) .demo build dist *.egg-info .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+# The first of these that is new enough makes the environment.
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
+
+$(BIN)/python:
+	@for python in $(PYTHONS); do \
+		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			echo "$$python -m venv $(VENV)"; \
+			exec $$python -m venv $(VENV); \
+		fi; \
+	done; \
+	echo "djqueue needs Python 3.11 or newer; none of these is: $(PYTHONS)." >&2; exit 1
+
+# Installed again only when what is needed has changed.
+$(VENV)/.installed: setup.cfg | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: setup.cfg | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: setup.cfg | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@ $(VENV)/.installed
