@@ -1,0 +1,256 @@
+"""Every setting of djqueue on one page: name, default, kind, and what it does.
+
+`conf.py` reads the user's DJQUEUE dictionary against this page; the settings page of the docs, the system
+checks and the reader of environment variables are made from it. A setting is listed only when it works.
+Names are Celery's new-style names in upper case, plus ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from djqueue.core.kinds import (
+    BOOLEAN,
+    EXCEPTIONS,
+    LIMIT,
+    MAPPING,
+    OPTIONS_BY_NAME,
+    RATE,
+    ROUTES,
+    SECONDS,
+    TEXT,
+    TEXTS,
+    TIMEZONE,
+    Kind,
+    one_of,
+    optional,
+    whole,
+)
+
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key of DJQUEUE."""
+
+    name: str
+    default: Any
+    kind: Kind
+    help: str
+    unit: str = ""
+
+
+GROUPS: dict[str, tuple[Setting, ...]] = {
+    "Broker": (
+        Setting("BROKER_URL", "django://default", TEXT, "Where messages go: `django://<database alias>`."),
+        Setting("BROKER_TRANSPORT_OPTIONS", EMPTY, MAPPING, "Options of the transport."),
+    ),
+    "Results": (
+        Setting(
+            "RESULT_BACKEND",
+            None,
+            optional(TEXT),
+            "Where results are kept. None: `django-db` when `djqueue_results` is installed, else nowhere; "
+            "`disabled` keeps nothing.",
+        ),
+        Setting("RESULT_SERIALIZER", "json", TEXT, "How results are written."),
+        Setting(
+            "RESULT_ACCEPT_CONTENT",
+            None,
+            optional(TEXTS),
+            "Content types read from results. None: as ACCEPT_CONTENT.",
+        ),
+        Setting(
+            "RESULT_EXPIRES",
+            86400.0,
+            optional(SECONDS),
+            "How long to keep results. None or 0: for ever.",
+        ),
+        Setting(
+            "RESULT_EXTENDED",
+            True,
+            BOOLEAN,
+            "Keep name, arguments, worker, queue and retries with the result. Off in Celery; on here, so "
+            "that the admin has something to show.",
+        ),
+        Setting(
+            "RESULT_EXCEPTIONS",
+            "imported",
+            EXCEPTIONS,
+            "Which exception classes are rebuilt from results: `imported` (any class of an already imported "
+            "module), `strict` (Python's and djqueue's own), or a list of dotted names besides those.",
+        ),
+    ),
+    "Sending": (
+        Setting(
+            "TASK_DEFAULT_QUEUE", "default", TEXT, "The queue of tasks that name none (`celery` in Celery)."
+        ),
+        Setting(
+            "TASK_ROUTES",
+            None,
+            optional(ROUTES),
+            "Which queue and options a task gets: a dict by name, pattern or regular expression, a function, "
+            "or a list of those; the first answer wins.",
+        ),
+        Setting("TASK_SERIALIZER", "json", TEXT, "How arguments are written."),
+        Setting(
+            "TASK_COMPRESSION",
+            None,
+            optional(TEXT),
+            "How to compress bodies, such as `zlib`, `bzip2`, `lzma`.",
+        ),
+        Setting("TASK_PROTOCOL", 2, one_of(2, 1), "The message protocol to write; both are read."),
+        Setting("TASK_REPR_MAXLEVELS", 3, whole(1), "How deep representations of arguments go.", "levels"),
+        Setting(
+            "TASK_DEFAULT_PRIORITY",
+            None,
+            optional(whole(0, 255)),
+            "Priority of tasks that name none. On databases and Redis 0 comes first, on RabbitMQ 9.",
+        ),
+        Setting(
+            "TASK_INHERIT_PARENT_PRIORITY", False, BOOLEAN, "Tasks sent by a task get that task's priority."
+        ),
+        Setting(
+            "TASK_DEFAULT_DELIVERY_MODE",
+            2,
+            one_of(2, 1, "persistent", "transient"),
+            "2 or `persistent`: brokers write messages to disk; 1 or `transient`: they need not.",
+        ),
+        Setting(
+            "TASK_ON_COMMIT",
+            True,
+            BOOLEAN,
+            "Inside a transaction, send when it commits, and drop the task when it rolls back.",
+        ),
+        Setting("TASK_ALWAYS_EAGER", False, BOOLEAN, "Run tasks at once, in the calling process."),
+        Setting("TASK_EAGER_PROPAGATES", False, BOOLEAN, "An eager task's exception reaches the caller."),
+        Setting("TASK_STORE_EAGER_RESULT", False, BOOLEAN, "Keep the results of eager tasks, too."),
+    ),
+    "Running": (
+        Setting("ACCEPT_CONTENT", ("json",), TEXTS, "Content types (names or MIME types) that are read."),
+        Setting("TASK_IGNORE_RESULT", False, BOOLEAN, "Keep no result unless the task or the call says so."),
+        Setting(
+            "TASK_STORE_ERRORS_EVEN_IF_IGNORED",
+            False,
+            BOOLEAN,
+            "Keep failures even if results are ignored.",
+        ),
+        Setting("TASK_TRACK_STARTED", True, BOOLEAN, "Keep the state STARTED (off in Celery)."),
+        Setting(
+            "TASK_ACKS_LATE",
+            True,
+            BOOLEAN,
+            "A message leaves the broker after its task ran, so that a killed worker loses nothing (off in "
+            "Celery). `acks_late=False` per task for at most once.",
+        ),
+        Setting(
+            "TASK_ACKS_ON_FAILURE_OR_TIMEOUT",
+            True,
+            BOOLEAN,
+            "With late acknowledgement: a failed or timed-out task is done with. False: it becomes a dead "
+            "letter.",
+        ),
+        Setting(
+            "TASK_ACKS_ON_FAILURE",
+            None,
+            optional(BOOLEAN),
+            "The same for failures only. None: as TASK_ACKS_ON_FAILURE_OR_TIMEOUT.",
+        ),
+        Setting(
+            "TASK_ACKS_ON_TIMEOUT",
+            None,
+            optional(BOOLEAN),
+            "The same for time limits only. None: as TASK_ACKS_ON_FAILURE_OR_TIMEOUT.",
+        ),
+        Setting(
+            "TASK_REJECT_ON_WORKER_LOST",
+            None,
+            optional(BOOLEAN),
+            "What becomes of a late-acknowledged task whose process died. None or True: it is delivered "
+            "again; False: it has failed.",
+        ),
+        Setting(
+            "TASK_MAX_DELIVERIES",
+            5,
+            whole(1),
+            "How often running one message may be begun without an end (crashes) before it fails with "
+            "WorkerLostError and is kept as a dead letter.",
+            "starts",
+        ),
+        Setting("TASK_TIME_LIMIT", None, optional(LIMIT), "After this a task is killed."),
+        Setting(
+            "TASK_SOFT_TIME_LIMIT",
+            None,
+            optional(LIMIT),
+            "After this SoftTimeLimitExceeded is raised in the task.",
+        ),
+        Setting(
+            "TASK_DEFAULT_RATE_LIMIT",
+            None,
+            optional(RATE),
+            "How often a worker starts each task that names no rate of its own.",
+        ),
+        Setting(
+            "TASK_ANNOTATIONS",
+            None,
+            optional(OPTIONS_BY_NAME),
+            "Options by task name that win over those in the code; `*` is for all tasks.",
+        ),
+        Setting("IMPORTS", (), TEXTS, "Modules imported for their tasks, besides the apps' `tasks`."),
+        Setting("INCLUDE", (), TEXTS, "More such modules, imported after IMPORTS."),
+    ),
+    "Time": (
+        Setting("TIMEZONE", None, optional(TIMEZONE), "Time zone of schedules. None: Django's TIME_ZONE."),
+        Setting("ENABLE_UTC", True, BOOLEAN, "Write times in messages in UTC; False: in TIMEZONE."),
+    ),
+    "Worker": (
+        Setting("WORKER_POOL", "prefork", TEXT, "How tasks run in parallel: `prefork`, `threads`, `solo`."),
+        Setting("WORKER_CONCURRENCY", None, optional(whole(1)), "How many at a time. None: one per CPU."),
+        Setting(
+            "WORKER_PREFETCH_MULTIPLIER",
+            4,
+            whole(0),
+            "The most messages held for each running task. 0: as many as are good for it.",
+            "messages",
+        ),
+        Setting(
+            "WORKER_MAX_TASKS_PER_CHILD",
+            None,
+            optional(whole(1)),
+            "After so many tasks a child process is replaced.",
+            "tasks",
+        ),
+        Setting(
+            "WORKER_MAX_MEMORY_PER_CHILD",
+            None,
+            optional(whole(1)),
+            "A child process that holds more is replaced after its task.",
+            "KiB",
+        ),
+        Setting("WORKER_DISABLE_RATE_LIMITS", False, BOOLEAN, "Start tasks without regard to their rates."),
+        Setting(
+            "WORKER_SHUTDOWN_GRACE",
+            25.0,
+            optional(SECONDS),
+            "How long a stopping worker lets late-acknowledged tasks run before they go back to their "
+            "queue, uncounted. None: without limit, as Celery.",
+        ),
+        Setting("WORKER_SQLITE_WAL", True, BOOLEAN, "The worker puts SQLite files into WAL mode."),
+    ),
+    "Beat": (
+        Setting("BEAT_SCHEDULE", EMPTY, OPTIONS_BY_NAME, "Periodic tasks, by name of the entry."),
+        Setting(
+            "BEAT_MAX_LOOP_INTERVAL",
+            0,
+            SECONDS,
+            "The longest beat sleeps before it looks again. 0: the scheduler's own.",
+        ),
+    ),
+}
+
+#: The same by name.
+DEFAULTS: dict[str, Setting] = {setting.name: setting for group in GROUPS.values() for setting in group}

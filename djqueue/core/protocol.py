@@ -1,0 +1,252 @@
+"""Celery's message protocol 2 as pure functions: a `Call` becomes a `WireMessage`, and a message a `Request`.
+
+Encoding writes the bytes a stock Celery writes, save that the AMQP property `expiration` is never set (the
+header `expires` is enough, and brokers drop without a trace). Headers and body are read apart: whoever
+decides about a message needs only its headers. Protocol 1 is in `protocol1.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from djqueue.conf import settings
+from djqueue.core import moments, protocol1
+from djqueue.core.bodies import read_body
+from djqueue.core.calls import LONGEST_NAME, PROTOCOL_HEADERS, Call
+from djqueue.core.messages import WireMessage
+from djqueue.core.names import origin
+from djqueue.core.protocol1 import encode as encode_v1
+from djqueue.core.protocol1 import upgrade as upgrade_v1
+from djqueue.core.reprs import safe_repr, shown
+from djqueue.core.requests import Request, attempt_number
+from djqueue.core.sealing import Draft, properties, seal, writing
+from djqueue.exceptions import InvalidTaskError
+
+__all__ = [
+    "Draft",
+    "draft",
+    "due_at",
+    "encode",
+    "encode_v1",
+    "expires_at",
+    "read_body",
+    "read_headers",
+    "seal",
+    "time_limits",
+    "upgrade_v1",
+]
+
+_KNOWN = frozenset({*PROTOCOL_HEADERS, "compression", "meth"})
+#: Retries beyond this are no number of retries.
+_MOST_RETRIES = 2**31 - 1
+
+
+def encode(call: Call) -> WireMessage:
+    """Return the message that asks for this call: protocol 2, or 1 where the call or TASK_PROTOCOL says so.
+
+    Raises:
+        EncodeError: the arguments cannot be written with the call's serializer.
+    """
+    return seal(draft(call))
+
+
+def draft(call: Call) -> Draft:
+    """Return the headers, properties and body of the call's message, not yet bytes.
+
+    Receivers of `before_task_publish` may change what is inside before it is sealed.
+    """
+    if (call.task_protocol or settings.TASK_PROTOCOL) == 1:
+        return protocol1.draft(call)
+    plan = call.plan
+    levels = settings.TASK_REPR_MAXLEVELS
+    args, kwargs = call.args or (), call.kwargs or {}
+    hard, soft = call.timelimit or (plan.time_limit, plan.soft_time_limit)
+    headers = {
+        "lang": "py",
+        "task": plan.name,
+        "id": call.id,
+        "shadow": call.shadow,
+        "eta": call.eta,
+        "expires": call.expires,
+        "group": call.group,
+        "group_index": call.group_index,
+        "retries": call.retries,
+        "timelimit": [hard, soft],
+        "root_id": call.root_id or call.id,
+        "parent_id": call.parent_id,
+        "argsrepr": safe_repr(args, plan.repr_limit, levels) if call.argsrepr is None else call.argsrepr,
+        "kwargsrepr": safe_repr(kwargs, plan.repr_limit, levels)
+        if call.kwargsrepr is None
+        else call.kwargsrepr,
+        "origin": origin(),
+        "ignore_result": plan.ignore_result if call.ignore_result is None else call.ignore_result,
+        "replaced_task_nesting": call.replaced_task_nesting,
+        "stamped_headers": call.stamped_headers,
+        "stamps": dict(call.stamps) if call.stamps else {},
+    }
+    if call.argsrepr is None:
+        headers["argsrepr"] = safe_repr(args, plan.repr_limit, levels)
+    if call.kwargsrepr is None:
+        headers["kwargsrepr"] = safe_repr(kwargs, plan.repr_limit, levels)
+    if call.headers:
+        headers.update(call.headers)
+    embed = {
+        "callbacks": call.callbacks,
+        "errbacks": call.errbacks,
+        "chain": call.chain,
+        "chord": call.chord,
+    }
+    return Draft(headers, properties(call), (args, kwargs, embed), *writing(call))
+
+
+def read_headers(
+    message: WireMessage, delivery_info: Mapping[str, Any] | None = None, starts: int = 0
+) -> Request:
+    """Return the request that a message's headers describe; the body is not touched.
+
+    Every header but `task` and `id` may be missing, and unknown ones are kept in `request.headers`.
+
+    Raises:
+        InvalidTaskError: the headers do not describe a task.
+    """
+    headers = message.headers
+    if not isinstance(headers, dict):
+        raise InvalidTaskError(f"The headers of a message must be an object; they are {shown(headers)}.")
+    get = headers.get
+    task_id, name = _name(get("id"), "id"), _name(get("task"), "task")
+    retries, hard, soft = _retries(get("retries")), None, None
+    timelimit = get("timelimit")
+    if timelimit:
+        hard, soft = _limits(timelimit)
+    stamped, stamps = get("stamped_headers"), get("stamps")
+    if stamped or stamps:
+        _check_stamps(stamped, stamps)
+    sent = message.properties if isinstance(message.properties, dict) else {}
+    return Request(
+        id=task_id,
+        task=name,
+        retries=retries,
+        starts=starts,
+        attempt=attempt_number(retries, starts),
+        root_id=_text(get("root_id"), "root_id") or task_id,
+        parent_id=_text(get("parent_id"), "parent_id"),
+        group=_text(get("group"), "group"),
+        group_index=_whole(get("group_index"), "group_index"),
+        shadow=_said(get("shadow")),
+        eta=_moment(get("eta"), "eta"),
+        expires=_moment(get("expires"), "expires"),
+        timelimit=[hard, soft],
+        time_limit=hard,
+        soft_time_limit=soft,
+        argsrepr=_said(get("argsrepr")),
+        kwargsrepr=_said(get("kwargsrepr")),
+        origin=_said(get("origin")),
+        lang=_said(get("lang")),
+        ignore_result=None if get("ignore_result") is None else bool(get("ignore_result")),
+        replaced_task_nesting=_whole(get("replaced_task_nesting"), "replaced_task_nesting") or 0,
+        stamped_headers=stamped,
+        stamps=stamps,
+        compression=_said(get("compression")),
+        headers={} if headers.keys() <= _KNOWN else _unknown(headers),
+        properties=sent,
+        reply_to=_said(sent.get("reply_to")),
+        correlation_id=_said(sent.get("correlation_id")),
+        delivery_info=delivery_info,
+        called_directly=False,
+    )
+
+
+def due_at(request: Request) -> float | None:
+    """Return when the task may run, in seconds since the epoch; None: at once."""
+    return moments.epoch(request.eta) if request.eta else None
+
+
+def expires_at(request: Request) -> float | None:
+    """Return from when on the task may no longer be started, in seconds since the epoch; None: never."""
+    return moments.epoch(request.expires) if request.expires else None
+
+
+def time_limits(request: Request) -> tuple[float | None, float | None]:
+    """Return the call's own (hard, soft) time limits in seconds; None: the task's."""
+    return request.time_limit, request.soft_time_limit
+
+
+def _unknown(headers: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in headers.items() if key not in _KNOWN}
+
+
+def _name(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidTaskError(f"The header {what!r} must be text; it is {shown(value)}.")
+    if len(value) > LONGEST_NAME:
+        raise InvalidTaskError(f"The header {what!r} is longer than {LONGEST_NAME} characters.")
+    if not value.isascii() or "\0" in value:
+        _check_storable(value, what)
+    return value
+
+
+def _check_storable(value: str, what: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidTaskError(f"The header {what!r} holds half a character: {shown(value)}.") from None
+    if "\0" in value:
+        raise InvalidTaskError(f"The header {what!r} holds a NUL, which no database keeps: {shown(value)}.")
+
+
+def _text(value: Any, what: str) -> str | None:
+    return None if value is None or value == "" else _name(value, what)
+
+
+def _said(value: Any) -> str | None:
+    """Return what is only for people, whatever its type."""
+    return value if value is None or type(value) is str else str(value)
+
+
+def _whole(value: Any, what: str) -> int | None:
+    if value is None or type(value) is int:
+        return value
+    if type(value) is float and value.is_integer():
+        return int(value)
+    raise InvalidTaskError(f"The header {what!r} must be a whole number; it is {shown(value)}.")
+
+
+def _retries(value: Any) -> int:
+    retries = _whole(value, "retries") or 0
+    if not 0 <= retries <= _MOST_RETRIES:
+        raise InvalidTaskError(f"The header 'retries' must be from 0 to {_MOST_RETRIES}, not {shown(value)}.")
+    return retries
+
+
+def _limits(value: Any) -> tuple[float | None, float | None]:
+    if isinstance(value, list | tuple) and len(value) == 2 and all(_is_limit(limit) for limit in value):
+        return value[0], value[1]
+    raise InvalidTaskError(f"The header 'timelimit' must be [hard, soft] in seconds; it is {shown(value)}.")
+
+
+def _is_limit(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and 0 <= value < float("inf"))
+
+
+def _moment(value: Any, what: str) -> str | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        try:
+            moments.epoch(value)
+            return value
+        except (ValueError, OverflowError):
+            pass
+    elif hasattr(value, "isoformat"):  # AMQP and pickle carry datetimes
+        return _moment(value.isoformat(), what)
+    raise InvalidTaskError(f"The header {what!r} must be a moment in ISO 8601; it is {shown(value)}.")
+
+
+def _check_stamps(stamped: Any, stamps: Any) -> None:
+    if not (isinstance(stamps, dict) or stamps is None):
+        raise InvalidTaskError(f"The header 'stamps' must be an object; it is {shown(stamps)}.")
+    if stamped is not None and not (
+        isinstance(stamped, list | tuple) and all(isinstance(name, str) for name in stamped)
+    ):
+        raise InvalidTaskError(f"The header 'stamped_headers' must be a list of names, not {shown(stamped)}.")
