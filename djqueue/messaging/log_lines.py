@@ -1,0 +1,45 @@
+"""Every line that brokers write to the log, with its level and its wording.
+
+Lines start with a stable event name followed by key=value pairs; tests and alerts match those names.
+Whatever came from outside is escaped.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from djqueue.log import escape
+
+logger = logging.getLogger("djqueue.broker")
+
+
+def recovered(count: int, started: int, owner: str) -> None:
+    """Messages of a worker that is gone were given back; `started` of them had been begun."""
+    logger.warning("djq.recovered n=%d started=%d from=%s", count, started, escape(owner))
+
+
+def unreadable(queue: str, key: str, detail: str) -> None:
+    """A message could not be read and was put aside as a dead letter."""
+    logger.error(
+        "djq.dead reason=undecodable id=%s queue=%s detail=%s", escape(key), escape(queue), escape(detail)
+    )
+
+
+def journal_mode(alias: str, mode: str) -> None:
+    """The database file was put into another journal mode."""
+    logger.info("djq.sqlite.journal alias=%s mode=%s", escape(alias), escape(mode))
+
+
+def no_wal(alias: str, mode: str) -> None:
+    """The database file cannot be put into WAL mode."""
+    logger.warning("djq.sqlite.no_wal alias=%s mode=%s", escape(alias), escape(mode))
+
+
+def no_doorbell(reason: str) -> None:
+    """No wake-ups will arrive, so the worker looks for messages by itself."""
+    logger.warning("djq.broker.no_wakeup reason=%s", escape(reason))
+
+
+def subscriber_gone(subscriber: str) -> None:
+    """A process that read events or remote control is gone; its queues went with it."""
+    logger.info("djq.subscriber.gone name=%s", escape(subscriber))

@@ -1,0 +1,128 @@
+"""Which queues get what is sent to an exchange, kept in a table, as kombu's clients declared it.
+
+Senders ask `queues_for`; the kombu transport binds and unbinds. Queues that live as long as their reader go
+with it: nothing is ever written for a subscriber that is gone.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from django.db import transaction
+from django.utils import timezone
+
+from djqueue.core.messages import Destination
+from djqueue.exceptions import OperationalError
+from djqueue.messaging import log_lines
+from djqueue.messaging.transports.database import liveness
+from djqueue.models import Binding, Message
+
+
+def queues_for(alias: str, directory: Path | None, place: Destination) -> list[str]:
+    """Return the queues that a message to `place` goes to.
+
+    Raises:
+        djqueue.exceptions.OperationalError: there is none, so the message would be lost.
+    """
+    if place.queue:
+        return [place.queue]
+    if not place.exchange:
+        return [place.routing_key]
+    queues = bound_queues(alias, directory, place.exchange, place.routing_key)
+    if not queues:
+        raise OperationalError(
+            f"No queue is bound to the exchange {place.exchange!r} for the key {place.routing_key!r},"
+            " so the message would be lost. Name the queue (queue=…), or declare the binding first."
+        )
+    return queues
+
+
+def bound_queues(alias: str, directory: Path | None, exchange: str, routing_key: str) -> list[str]:
+    """Return the queues bound to `exchange` whose binding lets `routing_key` through, each once.
+
+    Those of subscribers that are gone are removed on the way.
+    """
+    queues: dict[str, None] = {}
+    gone: set[str] = set()
+    for binding in Binding.objects.using(alias).filter(exchange=exchange).order_by("id"):
+        if not _lets_through(binding.kind, binding.routing_key, routing_key):
+            continue
+        subscriber = binding.subscriber
+        if subscriber and subscriber not in gone and not _is_alive(directory, subscriber):
+            gone.add(subscriber)
+            drop_subscriber(alias, subscriber)
+        if subscriber not in gone:
+            queues[binding.queue] = None
+    return list(queues)
+
+
+def bind(alias: str, binding: Binding) -> None:
+    """Keep the binding; one that exists is renewed."""
+    Binding.objects.using(alias).update_or_create(
+        exchange=binding.exchange,
+        routing_key=binding.routing_key,
+        queue=binding.queue,
+        defaults={"kind": binding.kind, "subscriber": binding.subscriber, "keep_for": binding.keep_for},
+    )
+
+
+def unbind(alias: str, exchange: str, routing_key: str, queue: str) -> None:
+    """Forget the binding."""
+    Binding.objects.using(alias).filter(exchange=exchange, routing_key=routing_key, queue=queue).delete()
+
+
+def drop_queue(alias: str, queue: str) -> None:
+    """Forget every binding of the queue, and delete what waits in it."""
+    with transaction.atomic(using=alias):
+        Binding.objects.using(alias).filter(queue=queue).delete()
+        Message.objects.using(alias).filter(queue=queue, claimed_by="").delete()
+
+
+def subscribers(alias: str) -> set[str]:
+    """Return the names of all subscribers that have bindings."""
+    named = Binding.objects.using(alias).exclude(subscriber="")
+    return set(named.values_list("subscriber", flat=True))
+
+
+def drop_subscriber(alias: str, subscriber: str) -> bool:
+    """Remove the queues that lived with that subscriber; return whether there were any."""
+    with transaction.atomic(using=alias):
+        own = Binding.objects.using(alias).filter(subscriber=subscriber)
+        queues = set(own.values_list("queue", flat=True))
+        if not queues:
+            return False
+        Message.objects.using(alias).filter(queue__in=queues).delete()
+        own.delete()
+    log_lines.subscriber_gone(subscriber)
+    return True
+
+
+def drop_overdue(alias: str, exchange: str) -> None:
+    """Delete what waited too long in the short-lived queues of an exchange."""
+    now = timezone.now()
+    limited = Binding.objects.using(alias).filter(exchange=exchange, keep_for__gt=0)
+    for queue, keep_for in set(limited.values_list("queue", "keep_for")):
+        oldest = now - timedelta(seconds=keep_for)
+        Message.objects.using(alias).filter(queue=queue, claimed_by="", created__lt=oldest).delete()
+
+
+def _is_alive(directory: Path | None, subscriber: str) -> bool:
+    return directory is None or liveness.is_alive(directory, subscriber)
+
+
+def _lets_through(kind: str, pattern: str, key: str) -> bool:
+    if kind == "fanout":
+        return True
+    if kind == "topic":
+        return _matches(pattern.split("."), key.split("."))
+    return pattern == key
+
+
+def _matches(pattern: list[str], words: list[str]) -> bool:
+    """Return whether a topic's words fit: `*` stands for one word, `#` for any number of them."""
+    if not pattern:
+        return not words
+    if pattern[0] == "#":
+        return any(_matches(pattern[1:], words[skipped:]) for skipped in range(len(words) + 1))
+    return bool(words) and pattern[0] in ("*", words[0]) and _matches(pattern[1:], words[1:])

@@ -1,0 +1,163 @@
+"""From a URL to unconnected connections: redis://, rediss://, redis+socket:// and sentinel://.
+
+A URL and options come in; `Address.connection()` makes redis-py connection objects that retry nothing by
+themselves, because a script that may have run must not be sent again by someone who does not know. What is
+wrong with a URL is said here, without its password.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from django.utils.module_loading import import_string
+from redis.connection import (
+    AbstractConnection,
+    Connection,
+    ConnectionPool,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.credentials import CredentialProvider
+from redis.sentinel import Sentinel
+
+from djqueue.exceptions import ImproperlyConfigured
+from djqueue.messaging.transports.redis.options import Options
+from djqueue.messaging.urls import masked, scheme
+
+SCHEMES = ("redis", "rediss", "redis+socket", "sentinel")
+_PORTS = {"redis": 6379, "rediss": 6379, "sentinel": 26379}
+#: how Celery's users write what redis-py calls required, optional and none
+_CERT_REQS = {"CERT_REQUIRED": "required", "CERT_OPTIONAL": "optional", "CERT_NONE": "none"}
+#: what may stand behind the question mark, besides `ssl_…`
+_QUERY = ("db", "virtual_host", "username", "password", "client_name", "credential_provider")
+
+
+class Address:
+    """Where a Redis is and how to get in. Makes connections; opens none."""
+
+    def __init__(self, url: str, options: Options) -> None:
+        self.url = url
+        name = scheme(url)
+        if name not in SCHEMES:
+            raise _wrong(url, f"its scheme is {name!r}; known are {', '.join(SCHEMES)}")
+        #: what all connections have in common, as redis-py calls it
+        self._arguments: dict[str, Any] = {
+            "protocol": 2,
+            "retry": None,
+            "driver_info": None,
+            "socket_timeout": options.socket_timeout,
+            "socket_connect_timeout": options.socket_connect_timeout,
+            "client_name": options.client_name,
+        }
+        if name == "redis+socket":
+            places = [self._read_socket(url)]
+        else:
+            places = [self._read_host(url, part) for part in url.split(";")]
+            self._arguments |= {
+                "socket_keepalive": options.socket_keepalive,
+                "socket_keepalive_options": dict(options.socket_keepalive_options or {}) or None,
+            }
+        if len(places) > 1 and name != "sentinel":
+            raise _wrong(url, "only sentinel:// takes several servers, separated by semicolons")
+        if options.credential_provider or "credential_provider" in self._arguments:
+            self._give_provider(options.credential_provider or self._arguments["credential_provider"])
+        self.db = int(self._arguments.get("db", 0))
+        tls = _tls(options.ssl) | ({"ssl": True} if name == "rediss" else {})
+        if name == "sentinel":
+            self._pool = self._ask_sentinels(places, options, tls)
+        else:
+            kind = {"redis+socket": UnixDomainSocketConnection, "rediss": SSLConnection}.get(name, Connection)
+            if tls.pop("ssl", False):
+                kind = SSLConnection
+            self._pool = ConnectionPool(connection_class=kind, **self._arguments, **places[0], **tls)
+
+    def connection(self, *, answers_within: float | None = None) -> AbstractConnection:
+        """Return a new connection, not yet open; `answers_within` replaces the usual `socket_timeout`."""
+        made: AbstractConnection = self._pool.make_connection()  # type: ignore[assignment]
+        if answers_within is not None:
+            made.socket_timeout = answers_within
+        return made
+
+    def __repr__(self) -> str:
+        return masked(self.url)
+
+    def _read_socket(self, url: str) -> dict[str, Any]:
+        parts = urlsplit(url)
+        if not parts.path.strip("/"):
+            raise _wrong(
+                url, "it must name the socket, such as redis+socket:///run/redis.sock?virtual_host=0"
+            )
+        self._take(parts, url)
+        return {"path": unquote(parts.path)}
+
+    def _read_host(self, url: str, part: str) -> dict[str, Any]:
+        try:
+            parts = urlsplit(part if "://" in part else f"{scheme(url)}://{part}")
+            port = parts.port
+        except ValueError as error:
+            raise _wrong(url, str(error)) from None
+        if (database := parts.path.strip("/")) and not database.isdecimal():
+            raise _wrong(url, f"after the slash stands the number of a database, not {unquote(database)!r}")
+        if database:
+            self._arguments["db"] = int(database)
+        self._take(parts, url)
+        return {"host": unquote(parts.hostname or "localhost"), "port": port or _PORTS[parts.scheme]}
+
+    def _take(self, parts: Any, url: str) -> None:
+        """Read what all kinds of URLs have in common: user, password and query."""
+        if parts.username:
+            self._arguments["username"] = unquote(parts.username)
+        if parts.password:
+            self._arguments["password"] = unquote(parts.password)
+        for name, value in parse_qsl(parts.query):
+            if name in ("db", "virtual_host"):
+                if not value.strip("/").isdecimal():
+                    raise _wrong(url, f"{name} is the number of a database, not {value!r}")
+                self._arguments["db"] = int(value.strip("/"))
+            elif name.startswith("ssl_"):
+                if parts.scheme != "rediss":
+                    raise _wrong(url, f"{name} has a meaning for rediss:// only")
+                self._arguments[name] = _CERT_REQS.get(value, value)
+            elif name in _QUERY:
+                self._arguments[name] = value
+            else:
+                raise _wrong(url, f"{name!r} is not an option of Redis URLs")
+
+    def _give_provider(self, given: Any) -> None:
+        provider = import_string(given)() if isinstance(given, str) else given
+        if not isinstance(provider, CredentialProvider):
+            raise ImproperlyConfigured(
+                f"credential_provider must be a redis.CredentialProvider or its dotted path; it is {given!r}."
+            )
+        for name in ("username", "password"):
+            self._arguments.pop(name, None)
+        self._arguments["credential_provider"] = provider
+
+    def _ask_sentinels(
+        self, places: list[dict[str, Any]], options: Options, tls: Mapping[str, Any]
+    ) -> ConnectionPool:
+        if not options.master_name:
+            raise _wrong(self.url, "sentinel:// needs BROKER_TRANSPORT_OPTIONS['master_name'] as well")
+        timeouts = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
+        sentinel = Sentinel(
+            [(place["host"], place["port"]) for place in places],
+            min_other_sentinels=options.min_other_sentinels,
+            sentinel_kwargs={**timeouts, **options.sentinel_kwargs},
+            **self._arguments,
+            **tls,
+        )
+        pool: ConnectionPool = sentinel.master_for(options.master_name).connection_pool
+        return pool
+
+
+def _tls(given: bool | Mapping[str, Any]) -> dict[str, Any]:
+    if not given:
+        return {}
+    named = {} if given is True else dict(given)
+    return {"ssl": True} | {name: _CERT_REQS.get(str(value), value) for name, value in named.items()}
+
+
+def _wrong(url: str, what: str) -> ImproperlyConfigured:
+    return ImproperlyConfigured(f"The Redis URL {masked(url)!r} cannot be used: {what}.")

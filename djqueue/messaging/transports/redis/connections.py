@@ -1,0 +1,220 @@
+"""Connections to one Redis: commands go out packed, replies come in, errors say whether anything happened.
+
+`Server` keeps idle connections for whoever needs one for a moment; `Wire` is a connection for those who keep
+their own. `Unreachable` means that nobody knows whether the command was carried out, `Refused` that it was
+not. Nothing here is sent a second time, except after the server said that it does not know a script yet.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from redis.connection import AbstractConnection
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+
+from djqueue.exceptions import OperationalError
+from djqueue.messaging.transports.redis.address import Address
+from djqueue.messaging.transports.redis.options import Options
+from djqueue.messaging.transports.redis.scripts import Script
+
+#: replies that mean "not now": the server starts, is a replica, waits for replicas or for its disk
+_FOR_NOW = ("LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS", "MISCONF", "BUSY", "TRYAGAIN", "CLUSTERDOWN")
+
+
+class Unreachable(OperationalError):
+    """Redis did not answer; whether it carried the command out is not known."""
+
+
+class Refused(OperationalError):
+    """Redis answered that it will not do this; nothing has happened."""
+
+    #: it may do so in a moment
+    is_temporary = False
+    #: its memory is full
+    is_full = False
+
+
+class Wire:
+    """One connection. It opens itself when first used, and again after a failure. For one thread at a time."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        self._connection = connection
+
+    def call(self, *command: Any) -> Any:
+        """Send one command and return its reply.
+
+        Raises:
+            Unreachable: no answer. Refused: the answer was an error.
+        """
+        connection = self._connection
+        try:
+            connection.send_packed_command(connection.pack_command(*command), check_health=False)
+            return connection.read_response()
+        except (RedisError, OSError) as error:
+            raise self._translated(error) from error
+
+    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
+        """Run a script and return what it returns. Raises as `call` does."""
+        try:
+            return self.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        except Refused as refusal:
+            if not isinstance(refusal.__cause__, NoScriptError):
+                raise
+        self.call("SCRIPT", "LOAD", script.text)
+        return self.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
+
+    def pipeline(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send several commands at once and return their replies, errors among them as `Refused`."""
+        connection = self._connection
+        replies: list[Any] = []
+        try:
+            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            for _ in commands:
+                try:
+                    replies.append(connection.read_response())
+                except ResponseError as error:
+                    replies.append(self._translated(error))
+        except (RedisError, OSError) as error:
+            raise self._translated(error) from error
+        return replies
+
+    def send(self, *command: Any) -> None:
+        """Send a command whose replies are read with `read`."""
+        connection = self._connection
+        try:
+            connection.send_packed_command(connection.pack_command(*command), check_health=False)
+        except (RedisError, OSError) as error:
+            raise self._translated(error) from error
+
+    def read(self, within: float | None = None) -> Any:
+        """Return the next reply, or None if there is none `within` that many seconds (None: as always)."""
+        connection = self._connection
+        try:
+            if within is not None and not connection.can_read(within):
+                return None
+            return connection.read_response()
+        except (RedisError, OSError) as error:
+            raise self._translated(error) from error
+
+    def close(self) -> None:
+        """Close the connection, whoever is waiting for it."""
+        self._connection.disconnect()
+
+    def _translated(self, error: Exception) -> OperationalError:
+        words = str(error)
+        if not isinstance(error, ResponseError | BusyLoadingError | AuthenticationError):
+            self._connection.disconnect()
+            return Unreachable(f"Redis cannot be reached: {words}")
+        refusal = Refused(f"Redis refused: {words}")
+        refusal.is_full = isinstance(error, OutOfMemoryError) or words.startswith("OOM")
+        refusal.is_temporary = isinstance(error, BusyLoadingError | ReadOnlyError) or words.startswith(
+            _FOR_NOW
+        )
+        if refusal.is_temporary or isinstance(error, AuthenticationError):
+            self._connection.disconnect()  # after a failover the name may lead to another server
+        return refusal
+
+
+class Closeable(Protocol):
+    """What has a connection inside."""
+
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Closeable)
+
+
+class Idle(Generic[C]):
+    """A stack of things with connections that wait for their next use; a new process begins with none."""
+
+    def __init__(self, make: Callable[[], C], most: int = 10) -> None:
+        self._make = make
+        self._most = most
+        self._stack: deque[C] = deque()
+        self._process = os.getpid()
+
+    def take(self) -> C:
+        """Return an idle one, or a new one."""
+        if self._process != os.getpid():
+            self.forget()
+        try:
+            return self._stack.pop()
+        except IndexError:
+            return self._make()
+
+    def put(self, one: C) -> None:
+        """Take one back."""
+        if len(self._stack) < self._most:
+            self._stack.append(one)
+        else:
+            one.close()
+
+    def forget(self) -> None:
+        """Let go of what another process opened, without a word on the wire."""
+        self._stack = deque()
+        self._process = os.getpid()
+
+    def close(self) -> None:
+        """Close all that is idle."""
+        while self._stack:
+            self._stack.pop().close()
+
+
+class Server:
+    """One Redis, for a whole process: safe to use from several threads."""
+
+    def __init__(self, url: str, options: Options) -> None:
+        self.address = Address(url, options)
+        self.options = options
+        self._wires = Idle(self.wire)
+
+    def wire(self, *, answers_within: float | None = None) -> Wire:
+        """Return a new connection for the caller alone."""
+        return Wire(self.address.connection(answers_within=answers_within))
+
+    def call(self, *command: Any) -> Any:
+        """Send a command that may be sent twice: an idle connection may have died unnoticed."""
+        return self._with_wire(lambda wire: wire.call(*command))
+
+    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
+        """Run a script that may run twice."""
+        return self._with_wire(lambda wire: wire.run(script, keys, arguments))
+
+    def pipeline(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send several commands that may be sent twice; raise the first refusal."""
+        replies: list[Any] = self._with_wire(lambda wire: wire.pipeline(commands))
+        for reply in replies:
+            if isinstance(reply, Refused):
+                raise reply
+        return replies
+
+    def after_fork(self) -> None:
+        """Forget the parent's connections."""
+        self._wires.forget()
+
+    def close(self) -> None:
+        """Close idle connections; the server can be used again."""
+        self._wires.close()
+
+    def _with_wire(self, do: Callable[[Wire], Any]) -> Any:
+        wire = self._wires.take()
+        try:
+            try:
+                return do(wire)
+            except Unreachable:
+                return do(wire)
+        finally:
+            self._wires.put(wire)

@@ -1,0 +1,163 @@
+"""kombu's envelope: a message as one JSON object, the body inside it as base64 or plain text.
+
+Messages come in and bytes for a list leave; bytes from a list come in and a `Delivery` leaves, or
+`Unreadable` when they hold no message. What other languages' clients leave out is filled in; the whole
+envelope stays in Redis as it came, so that nothing in it is ever lost.
+"""
+
+from __future__ import annotations
+
+import json
+from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
+from typing import Any
+
+from djqueue.core.messages import Destination, WireMessage
+from djqueue.core.names import new_id
+from djqueue.core.serialization import LARGEST, dumps_json, loads_json
+from djqueue.exceptions import DecodeError
+from djqueue.messaging.delivery import Delivery
+
+#: crashes while the message was being run, without an end since; ours, others ignore it
+STARTS = "x-delivery-count"
+#: how often its holder vanished without anyone knowing whether the message had been started
+UNSEEN = "x-djq-unseen"
+#: so many times unseen count as one start, lest a message that kills whole machines lives for ever
+UNSEEN_PER_START = 5
+
+_UNREADABLE, _OVERSIZED, _INVALID = "undecodable", "oversized", "invalid_envelope"
+
+
+class Unreadable(Exception):
+    """The bytes hold no message. `reason` is the dead letter's."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def write(message: WireMessage, place: Destination) -> bytes:
+    """Return the envelope of a message that goes to `place`.
+
+    Raises:
+        djqueue.exceptions.EncodeError: a header or property cannot be written as JSON.
+    """
+    properties = dict(message.properties)
+    priority = properties.pop("priority", None)
+    properties["delivery_info"] = {"exchange": place.exchange, "routing_key": place.routing_key}
+    properties["priority"] = priority or 0
+    properties["body_encoding"] = "base64"
+    properties["delivery_tag"] = new_id()
+    return dumps_json(
+        {
+            "body": b2a_base64(message.body, newline=False).decode("ascii"),
+            "content-encoding": message.content_encoding,
+            "content-type": message.content_type,
+            "headers": message.headers,
+            "properties": properties,
+        }
+    )
+
+
+def read(raw: bytes, tag: str, queue: str) -> Delivery:
+    """Return the delivery that the bytes of a list element make.
+
+    Raises:
+        Unreadable: they hold no message.
+    """
+    if len(raw) > LARGEST:
+        raise Unreadable(_OVERSIZED, f"the message has {len(raw)} bytes; at most {LARGEST} are read")
+    try:
+        envelope = loads_json(raw)
+    except DecodeError as error:
+        raise Unreadable(_UNREADABLE, str(error)) from None
+    if type(envelope) is not dict:
+        raise Unreadable(_INVALID, f"the message must be an object; it is {_shown(envelope)}")
+    get = envelope.get
+    headers, properties = get("headers") or {}, get("properties") or {}
+    if type(headers) is not dict or type(properties) is not dict:
+        raise Unreadable(_INVALID, f"headers and properties must be objects; they are {_shown([headers, properties])}")
+    message = WireMessage(
+        headers,
+        properties,
+        _body(get("body"), properties),
+        _text(get("content-type"), "content-type") or "application/json",
+        _text(get("content-encoding"), "content-encoding") or "utf-8",
+    )
+    info = properties.get("delivery_info")
+    if type(info) is not dict:
+        info = {}
+    exchange, routing_key = info.get("exchange"), info.get("routing_key")
+    return Delivery(
+        tag,
+        queue,
+        message,
+        starts=_count(headers.get(STARTS)),
+        redelivered=bool(headers.get("redelivered") or info.get("redelivered")),
+        exchange=exchange if type(exchange) is str else "",
+        routing_key=routing_key if type(routing_key) is str else queue,
+    )
+
+
+def redelivered(raw: bytes, *, started: bool = False, unseen: bool = False) -> bytes:
+    """Return the envelope as it goes back to its queue: marked as redelivered, and with one start more.
+
+    `unseen`: nobody knows whether it had been started.
+    """
+    envelope = json.loads(raw)
+    headers = envelope.get("headers")
+    if not headers:
+        headers = envelope["headers"] = {}
+    if unseen:
+        count = _count(headers.get(UNSEEN)) + 1
+        headers[UNSEEN] = count
+        started = count % UNSEEN_PER_START == 0
+    if started:
+        headers[STARTS] = _count(headers.get(STARTS)) + 1
+    headers["redelivered"] = True
+    properties = envelope.get("properties")
+    if properties and type(properties.get("delivery_info")) is dict:
+        properties["delivery_info"]["redelivered"] = True
+    return json.dumps(envelope).encode()
+
+
+def record_ending(queue: str) -> str:
+    """Return how the records of a queue's messages end: `[` and the message stand before it.
+
+    kombu reads a record as message, exchange and routing key: the empty exchange leads straight to the queue.
+    """
+    return f', "", {json.dumps(queue)}]'
+
+
+def from_record(record: bytes) -> tuple[bytes, str]:
+    """Return the message of a record of unacked messages, and its queue."""
+    before, _, after = record.rpartition(b', "", ')
+    return before[1:], str(json.loads(after[:-1]))
+
+
+def _body(body: Any, properties: dict[str, Any]) -> bytes:
+    if type(body) is not str:
+        raise Unreadable(_INVALID, f"the body must be text; it is {_shown(body)}")
+    if properties.get("body_encoding") != "base64":
+        try:
+            return body.encode()
+        except UnicodeEncodeError:
+            raise Unreadable(_UNREADABLE, "the body holds half a character (a lone surrogate)") from None
+    try:
+        return a2b_base64(body)
+    except (Base64Error, ValueError) as error:
+        raise Unreadable(_UNREADABLE, f"the body is not base64: {error}") from None
+
+
+def _text(value: Any, name: str) -> str | None:
+    if value is not None and type(value) is not str:
+        raise Unreadable(_INVALID, f"{name} must be text; it is {_shown(value)}")
+    return value
+
+
+def _count(value: Any) -> int:
+    return value if type(value) is int and 0 < value < 2**31 else 0
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:80]
