@@ -1,0 +1,109 @@
+"""The documents of a run: its states, its end, and the ends it brings about for others.
+
+Execution and abandonment come in with a request and an encoded value; a `Document` leaves that carries what
+RESULT_EXTENDED allows to be kept.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from djqueue import states
+from djqueue.conf import settings
+from djqueue.core.requests import Request
+from djqueue.exceptions import exception_to_wire
+from djqueue.result.documents import Document, Encoded, encode_exception, encode_value
+
+#: The header that beat puts on what it sends.
+PERIODIC = "periodic_task_name"
+
+
+def record(
+    request: Request,
+    state: str,
+    encoded: Encoded,
+    *,
+    traceback: str | None = None,
+    started: float | None = None,
+    worker: str | None = None,
+) -> Document:
+    """Return the document that says the run of `request` is in `state`."""
+    children = request.children
+    document = Document(
+        request.id,
+        state,
+        encoded.result,
+        encoded.content_type,
+        encoded.content_encoding,
+        traceback=traceback,
+        children=[child.as_tuple() for child in children] if children else [],
+        date_done=time.time() if state in states.READY_STATES else None,
+        date_started=started,
+        attempt=request.attempt,
+        retries=request.retries,
+        group_id=request.group,
+        root_id=request.root_id,
+        parent_id=request.parent_id,
+    )
+    if settings.RESULT_EXTENDED:
+        document.name = request.task
+        document.args = request.argsrepr
+        document.kwargs = request.kwargsrepr
+        document.worker = worker or request.hostname
+        document.queue = (request.delivery_info or {}).get("queue")
+        headers = request.headers
+        if headers:
+            document.periodic_task_name = headers.get(PERIODIC)
+    return document
+
+
+def encode_state(state: str, meta: Any) -> Encoded:
+    """Return the meta of a state that a task sets; for states of failure, an exception or its wire form.
+
+    Raises:
+        djqueue.exceptions.EncodeError: the serializer cannot write it.
+    """
+    if isinstance(meta, BaseException):
+        meta = exception_to_wire(meta)
+    elif state in states.EXCEPTION_STATES and not (isinstance(meta, dict) and "exc_type" in meta):
+        raise TypeError(f"The meta of the state {state} must be an exception, not {meta!r}.")
+    return encode_value(meta)
+
+
+def set_from_outside(task_id: str, state: str, meta: Any) -> Document:
+    """Return the document of a state that somebody sets who does not run the task."""
+    encoded = encode_state(state, meta)
+    done = time.time() if state in states.READY_STATES else None
+    return Document(
+        task_id, state, encoded.result, encoded.content_type, encoded.content_encoding, date_done=done
+    )
+
+
+def never_run(request: Request, error: BaseException, traceback: str | None) -> list[Document]:
+    """Return the documents of the later tasks of a chain, which are not sent because this one failed."""
+    later = [signature for signature in request.chain or () if _id_of(signature)]
+    if not later:
+        return []
+    encoded = encode_exception(error)
+    return [
+        Document(
+            _id_of(signature),
+            states.FAILURE,
+            encoded.result,
+            encoded.content_type,
+            encoded.content_encoding,
+            traceback=traceback,
+            children=[],
+            date_done=time.time(),
+            name=signature["task"] if settings.RESULT_EXTENDED else None,
+            root_id=request.root_id,
+            parent_id=request.id,
+        )
+        for signature in later
+    ]
+
+
+def _id_of(signature: Any) -> str:
+    task_id = (signature.get("options") or {}).get("task_id")
+    return task_id if isinstance(task_id, str) else ""

@@ -1,0 +1,62 @@
+"""Django around a task: what Django does around a request, without a request.
+
+Execution enters before user code and leaves after it; connections that have become unusable or too old are
+closed, caches too. A child process calls `after_fork` first, because it must not touch what the parent has
+open.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from django.core.cache import close_caches
+from django.db import close_old_connections, connections, reset_queries
+
+
+class UnitOfWork:
+    """The time that one task takes: `with UnitOfWork(): …`."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        reset_queries()
+        close_old_connections()
+
+    def __exit__(self, *error: object) -> None:
+        close_old_connections()
+        close_caches()
+
+
+def close_connections() -> None:
+    """Close every connection of this thread (called when a thread that ran tasks ends)."""
+    connections.close_all()
+    close_caches()
+
+
+def after_fork() -> None:
+    """Forget inherited database connections without a byte to their servers (called in the child).
+
+    A polite goodbye would end the parent's session. The inherited objects stay alive, so that no finalizer
+    says it, and their sockets are replaced, so that nothing that is said arrives.
+    """
+    for inherited in connections.all(initialized_only=True):
+        if inherited.connection is None:
+            continue
+        _silence(inherited.connection)
+        alias = inherited.alias
+        del connections[alias]
+        connections[alias].inherited = inherited  # type: ignore[attr-defined]  # kept, never used
+
+
+def _silence(connection: Any) -> None:
+    """Put /dev/null in the place of the connection's socket, if it has one of its own."""
+    fileno: Callable[[], int] | None = getattr(connection, "fileno", None)
+    if fileno is None:
+        return
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.dup2(nothing, fileno(), inheritable=False)
+    finally:
+        os.close(nothing)
