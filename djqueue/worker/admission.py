@@ -1,0 +1,184 @@
+"""Decides what becomes of each delivery, from its headers alone: run it, let it wait, or answer it now.
+
+A delivery comes in from the source; a `Verdict` leaves for the loop. Bodies stay bytes, except for protocol 1
+messages, whose headers are inside the body, and for the rare task that ends here and has error callbacks.
+Whatever is wrong with a message is answered here with a reason, and never raises.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from djqueue import states
+from djqueue.conf import settings
+from djqueue.core import protocol, protocol1
+from djqueue.core.ratelimits import TokenBucket
+from djqueue.core.registry import tasks
+from djqueue.core.requests import Request
+from djqueue.exceptions import (
+    ContentDisallowed,
+    DecodeError,
+    InvalidTaskError,
+    NotRegistered,
+    TaskRevokedError,
+    WorkerLostError,
+)
+from djqueue.messaging.delivery import Delivery, Settlement
+from djqueue.tasks.abandonment import abandon
+from djqueue.tasks.outcome import Outcome
+from djqueue.tasks.task import Task
+from djqueue.worker.announcer import Announcer
+from djqueue.worker.ledger import Entry, Ledger
+from djqueue.worker.pools.contract import Job
+
+#: a task that is due in less is held here instead of going back to the broker, seconds
+SHORT_WAIT = 1.0
+
+
+class What(Enum):
+    """What the loop does with a judged delivery."""
+
+    RUN = auto()
+    WAIT = auto()
+    ANSWER = auto()
+
+
+@dataclass(slots=True)
+class Verdict:
+    """The decision on one delivery.
+
+    RUN and WAIT have an `entry` with its job (WAIT: not before `until`, monotonic seconds). ANSWER has the
+    settlement, and the outcome to store and send first.
+    """
+
+    what: What
+    entry: Entry | None = None
+    until: float = 0.0
+    settlement: Settlement | None = None
+    outcome: Outcome | None = None
+
+
+@dataclass(slots=True)
+class TaskPolicy:
+    """What admission has to know of one task, read once from its options and the settings."""
+
+    acks_late: bool
+    soft_limit: float | None
+    hard_limit: float | None
+    bucket: TokenBucket | None
+    tracks_started: bool
+
+    @classmethod
+    def of(cls, task: Task, soft_limit: float | None, hard_limit: float | None) -> TaskPolicy:
+        """Return the policy of `task`; the limits given are the worker's defaults."""
+        rate = None if settings.WORKER_DISABLE_RATE_LIMITS else task.option("rate_limit")
+        own_soft, own_hard = task.option("soft_time_limit"), task.option("time_limit")
+        return cls(
+            acks_late=task.option("acks_late"),
+            soft_limit=soft_limit if own_soft is None else own_soft,
+            hard_limit=hard_limit if own_hard is None else own_hard,
+            bucket=TokenBucket.from_rate(rate) if rate else None,
+            tracks_started=task.option("track_started") and not task.option("ignore_result"),
+        )
+
+
+class Admission:
+    """Judges deliveries. Used by the loop's thread only.
+
+    `soft_limit` and `hard_limit` are the worker's default time limits in seconds; `can_delay` says that the
+    broker keeps messages until they are due.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        announcer: Announcer,
+        worker: str,
+        *,
+        can_delay: bool,
+        soft_limit: float | None = None,
+        hard_limit: float | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._announcer = announcer
+        self._worker = worker
+        self._can_delay = can_delay
+        self._default_limits = (soft_limit, hard_limit)
+        self._policies: dict[str, TaskPolicy] = {}
+
+    def judge(self, delivery: Delivery) -> Verdict:
+        """Return the decision on `delivery`."""
+        try:
+            if "task" not in delivery.message.headers:
+                delivery.message = protocol1.upgrade(delivery.message)
+            request = protocol.read_headers(delivery.message, delivery.delivery_info(), delivery.starts)
+            expires_at, due_at = protocol.expires_at(request), protocol.due_at(request)
+        except (InvalidTaskError, DecodeError, ContentDisallowed) as error:
+            return self._refuse(delivery, "invalid_envelope", error)
+        now = time.time()
+        policy = self.policy(request.task)
+        if policy is None:
+            self._announcer.unknown(delivery, request.task, request.id)
+            return self._end(delivery, request, NotRegistered(request.task), "unknown_task")
+        if delivery.starts >= settings.TASK_MAX_DELIVERIES:
+            return self.give_up(delivery, request, f"it was started {delivery.starts} times and never ended")
+        if expires_at is not None and expires_at <= now:
+            self._announcer.expired(request.task, request.id, request)
+            return self._end(delivery, request, TaskRevokedError("expired"))
+        if due_at is not None and due_at - now > SHORT_WAIT and self._can_delay:
+            return Verdict(What.ANSWER, settlement=delivery.delay(due_at))
+        return self._admit(delivery, request, policy, max((due_at or now) - now, 0.0))
+
+    def policy(self, name: str) -> TaskPolicy | None:
+        """Return the policy of the task called `name`, or None when no module declares it."""
+        policy = self._policies.get(name)
+        if policy is None and name in tasks:
+            policy = self._policies[name] = TaskPolicy.of(tasks[name], *self._default_limits)
+        return policy
+
+    def give_up(self, delivery: Delivery, request: Request, why: str) -> Verdict:
+        """Return the verdict on a task that kills whoever runs it: FAILURE, and kept as a dead letter."""
+        return self._end(delivery, request, WorkerLostError(f"The task was given up: {why}."), "max_deliveries")
+
+    def _admit(self, delivery: Delivery, request: Request, policy: TaskPolicy, wait: float) -> Verdict:
+        entry = self._ledger.open(delivery, request)
+        hard, soft = protocol.time_limits(request)
+        entry.job = Job(
+            number=entry.number,
+            tag=delivery.tag,
+            name=request.task,
+            message=delivery.message,
+            delivery_info=request.delivery_info,
+            starts=delivery.starts,
+            soft_limit=policy.soft_limit if soft is None else soft,
+            hard_limit=policy.hard_limit if hard is None else hard,
+        )
+        self._announcer.received(entry)
+        if policy.bucket is not None:
+            wait = max(wait, policy.bucket.take(time.monotonic() + wait))
+        if wait > 0:
+            return Verdict(What.WAIT, entry, until=time.monotonic() + wait)
+        return Verdict(What.RUN, entry)
+
+    def _refuse(self, delivery: Delivery, reason: str, error: Exception) -> Verdict:
+        self._announcer.buried(delivery, reason, str(error))
+        task_id = delivery.message.headers.get("id")
+        outcome = None
+        if isinstance(task_id, str) and task_id:
+            request = Request(id=task_id, task=None, delivery_info=delivery.delivery_info())
+            outcome = abandon(request, delivery.message, error, worker=self._worker)
+        return Verdict(What.ANSWER, settlement=delivery.bury(reason, str(error)), outcome=outcome)
+
+    def _end(
+        self, delivery: Delivery, request: Request, error: Exception, bury_reason: str | None = None
+    ) -> Verdict:
+        state = states.REVOKED if isinstance(error, TaskRevokedError) else states.FAILURE
+        outcome = abandon(request, delivery.message, error, state=state, worker=self._worker)
+        if bury_reason is None:
+            settlement = delivery.ack()
+        else:
+            self._announcer.buried(delivery, bury_reason, str(error))
+            settlement = delivery.bury(bury_reason, str(error))
+        return Verdict(What.ANSWER, settlement=settlement, outcome=outcome)

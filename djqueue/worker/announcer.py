@@ -1,0 +1,78 @@
+"""Tells the world what happened to tasks: the log, and whoever listens to the signals.
+
+The loop and the settlement call one method per happening; nothing on the walk of a task formats a line or
+knows who listens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from djqueue import signals, states
+from djqueue.messaging.delivery import Delivery
+from djqueue.tasks.outcome import Outcome
+from djqueue.worker import log_lines
+from djqueue.worker.ledger import Entry
+
+
+class Announcer:
+    """One method per happening. Used by the loop's thread only."""
+
+    def __init__(self, sender: Any) -> None:
+        self._sender = sender
+        self._task_lines = log_lines.wants_task_lines()
+
+    def received(self, entry: Entry) -> None:
+        """A delivery was admitted."""
+        if self._task_lines:
+            log_lines.received(entry.request.task, entry.request.id)
+        if signals.task_received.receivers:
+            signals.task_received.send(sender=self._sender, request=entry.request)
+
+    def finished(self, entry: Entry, outcome: Outcome) -> None:
+        """User code ended."""
+        name, task_id, state = entry.request.task, entry.request.id, outcome.state
+        if state == states.SUCCESS:
+            if self._task_lines:
+                log_lines.succeeded(name, task_id, outcome.runtime, outcome.summary)
+        elif state == states.FAILURE and outcome.expected:
+            log_lines.failed_as_expected(name, task_id, outcome.summary)
+        elif state == states.FAILURE:
+            log_lines.failed(name, task_id, outcome.summary, outcome.traceback)
+        elif state == states.RETRY:
+            log_lines.retried(name, task_id, outcome.summary)
+        elif state == states.IGNORED:
+            log_lines.ignored(name, task_id)
+        elif state == states.REJECTED:
+            log_lines.rejected(name, task_id, outcome.summary)
+
+    def child_lost(self, entry: Entry, cause: str) -> None:
+        """The child died while it ran the task."""
+        log_lines.child_lost(cause, entry.request.task, entry.request.id, entry.delivery.starts + 1)
+
+    def hard_limit(self, entry: Entry, limit: float) -> None:
+        """The child was killed at the task's hard time limit of `limit` seconds."""
+        log_lines.hard_limit(entry.request.task, entry.request.id, limit)
+
+    def unknown(self, delivery: Delivery, name: str, task_id: str) -> None:
+        """A message names a task that no module here declares."""
+        log_lines.unknown(name, task_id)
+        signals.task_unknown.send(
+            sender=self._sender, message=delivery.message, exc=None, name=name, id=task_id
+        )
+
+    def expired(self, name: str, task_id: str, request: Any) -> None:
+        """A task came too late."""
+        log_lines.revoked(name, task_id, "expired")
+        signals.task_revoked.send(
+            sender=self._sender, request=request, terminated=False, signum=None, expired=True
+        )
+
+    def buried(self, delivery: Delivery, reason: str, detail: str) -> None:
+        """A message was put aside as a dead letter."""
+        log_lines.dead(reason, str(delivery.message.headers.get("id")), delivery.queue, detail)
+        signals.task_rejected.send(sender=self._sender, message=delivery.message, exc=None)
+
+    def lost_lease(self, delivery: Delivery) -> None:
+        """Another worker had taken the delivery over before it was settled here."""
+        log_lines.lost_lease(str(delivery.message.headers.get("id")), delivery.queue)

@@ -1,0 +1,124 @@
+"""What happens after a task ends: its result is stored, what follows is sent, then it is acknowledged.
+
+Outcomes come in one by one and leave in batches. Where broker and result store share a database the three
+steps commit as one; elsewhere their order makes sure that nothing is acknowledged before its result and
+its follow-ups are safe. A store or broker that is down makes the batch wait, never fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from djqueue.core.messages import Outgoing
+from djqueue.exceptions import BackendStoreError
+from djqueue.messaging.contract import Source
+from djqueue.messaging.delivery import Delivery, Settlement
+from djqueue.result.contract import ResultBackend
+from djqueue.result.documents import Document
+from djqueue.tasks.outcome import Outcome
+from djqueue.worker import log_lines
+from djqueue.worker.outages import Outage
+
+
+class Settler:
+    """Collects ends, and settles them together. Used by the loop's thread only.
+
+    `publish` sends follow-ups; `told_lost` hears of deliveries that were no longer ours.
+    """
+
+    #: above so many unsettled ends the loop receives nothing new (a store that is down must not fill memory)
+    MOST_WAITING = 1_000
+
+    def __init__(
+        self,
+        source: Source,
+        backend: ResultBackend,
+        publish: Callable[[Sequence[Outgoing]], None],
+        told_lost: Callable[[Delivery], None],
+    ) -> None:
+        self._source = source
+        self._backend = backend
+        self._publish = publish
+        self._told_lost = told_lost
+        self._documents: list[Document] = []
+        self._follow_ups: list[Outgoing] = []
+        self._settlements: list[Settlement] = []
+        self.outage = Outage(self._say_deferred, log_lines.results_stored)
+
+    def __len__(self) -> int:
+        return len(self._settlements) + len(self._documents) + len(self._follow_ups)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits that nothing new should be received."""
+        return len(self) >= self.MOST_WAITING
+
+    def add(
+        self,
+        settlement: Settlement | None = None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        """Take one end: the answer to its delivery, and the outcome to store and to send."""
+        if settlement is not None:
+            self._settlements.append(settlement)
+        if outcome is not None:
+            if outcome.document is not None:
+                self._documents.append(outcome.document)
+            if outcome.never_run:
+                self._documents.extend(outcome.never_run)
+            if outcome.follow_ups:
+                self._follow_ups.extend(outcome.follow_ups)
+
+    def store(self, document: Document) -> None:
+        """Take a state of a task that goes on."""
+        self._documents.append(document)
+
+    def settle(self, now: float) -> bool:
+        """Store, send and settle all that waits; return whether nothing waits any more.
+
+        A failure leaves everything as it was, to be tried again when the outage allows.
+        """
+        if not len(self):
+            return True
+        if not self.outage.may_try(now):
+            return False
+        try:
+            with self._source.together():
+                if self._documents:
+                    self._backend.store_many(self._documents)
+                if self._follow_ups:
+                    self._publish(self._follow_ups)
+                lost = self._source.settle(self._settlements) if self._settlements else ()
+        except Exception as error:  # whatever the store or the broker raise: wait, never lose an end
+            self.outage.note(error, now)
+            return False
+        self.outage.over(now)
+        self._documents, self._follow_ups, self._settlements = [], [], []
+        for delivery in lost:
+            self._told_lost(delivery)
+        return True
+
+    def acknowledge_first(self, settlements: Sequence[Settlement], now: float) -> list[Delivery] | None:
+        """Acknowledge before the tasks start (acks_late=False); return the deliveries no longer ours.
+
+        None when the broker is away: none of them may start then, and the same settlements are tried again.
+        """
+        if not self.outage.may_try(now):
+            return None
+        try:
+            lost = self._source.settle(settlements)
+        except Exception as error:  # whatever the broker raises
+            self.outage.note(error, now)
+            return None
+        self.outage.over(now)
+        for delivery in lost:
+            self._told_lost(delivery)
+        return lost
+
+    def seconds_to_next(self, now: float) -> float:
+        """Return in how many seconds trying again makes sense (infinity: nothing waits)."""
+        return self.outage.seconds_left(now) if len(self) else float("inf")
+
+    def _say_deferred(self, error: Exception) -> None:
+        kind = "" if isinstance(error, BackendStoreError) else f"{type(error).__name__}: "
+        log_lines.results_deferred(len(self), f"{kind}{error}")
