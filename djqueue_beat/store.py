@@ -1,0 +1,261 @@
+"""Beat's transactions: take the slots that are due, plan what changed, keep the settings' entries.
+
+A tick claims due rows, writes where they go next and sends their tasks, all in one transaction: with the
+database broker on the same alias the messages are part of it. Whoever is killed at whatever point, and
+however many beats there are, each slot is sent once, under an id that only depends on entry and slot.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import DatabaseError, InterfaceError, connections, router, transaction
+from django.db import OperationalError as DatabaseTrouble
+from django.db.models import F
+
+from djqueue.exceptions import OperationalError
+from djqueue.schedules import BaseSchedule, clocked, crontab
+from djqueue_beat import calls, planning
+from djqueue_beat.entries import Entries, Entry
+from djqueue_beat.models import (
+    ClockedSchedule,
+    CrontabSchedule,
+    IntervalSchedule,
+    PeriodicTask,
+    PeriodicTasks,
+)
+from djqueue_beat.moments import from_column, to_column, utc_now
+
+#: slots taken in one transaction
+BATCH = 100
+#: an entry that failed so many times in a row is switched off
+MOST_ERRORS = 5
+#: longest error text that is kept
+ERROR_LENGTH = 500
+#: errors that are nobody's entry's fault: the whole tick is undone and tried again
+NOT_THE_ENTRYS_FAULT = (DatabaseTrouble, InterfaceError, OperationalError)
+
+Send = Callable[[PeriodicTask, str, datetime], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of one due entry: sent (it has a `slot`), expired, or broken (`error`)."""
+
+    entry: str
+    task: str
+    due: datetime
+    slot: datetime | None = None
+    task_id: str | None = None
+    error: str = ""
+    switched_off: bool = False
+
+
+def slot_id(row: PeriodicTask, slot: datetime) -> str:
+    """Return the task id of an entry's slot: the same for everybody who computes it."""
+    return str(uuid.uuid5(row.uid, slot.isoformat()))
+
+
+class Store:
+    """The tables as one beat sees them. Clock and sender are passed in."""
+
+    def __init__(
+        self,
+        alias: str | None = None,
+        clock: Callable[[], datetime] = utc_now,
+        send: Send = calls.send,
+        batch: int = BATCH,
+    ) -> None:
+        self.alias = alias or router.db_for_write(PeriodicTask)
+        self.batch = batch
+        self._clock = clock
+        self._send = send
+
+    # Slots
+
+    def take_due(self) -> list[Report]:
+        """Send for up to a batch of entries whose slot has come, and return what became of each.
+
+        Raises:
+            djqueue.exceptions.OperationalError: database or broker could not be reached; nothing was taken.
+        """
+        with self._transaction():
+            now = self._clock()
+            due = self._rows.due(now)
+            if connections[self.alias].features.has_select_for_update:
+                skip = connections[self.alias].features.has_select_for_update_skip_locked
+                due = due.select_for_update(skip_locked=skip)
+            reports = [self._take(row, now) for row in due[: self.batch]]
+        return [report for report in reports if report is not None]
+
+    def next_slot(self) -> datetime | None:
+        """Return the earliest slot that any entry waits for."""
+        with self._reaching():
+            return self._rows.next_slot()
+
+    def now(self) -> datetime:
+        """Return the present moment by the store's clock, in UTC."""
+        return self._clock()
+
+    # Plans
+
+    def last_change(self) -> datetime | None:
+        """Return when somebody last changed an entry or a schedule."""
+        with self._reaching():
+            return PeriodicTasks.last_change()
+
+    def plan_changed(self) -> tuple[int, list[Report]]:
+        """Plan every enabled entry whose plan is not for the schedule it has now.
+
+        Returns how many are enabled, and a report for each one that cannot be planned (it is switched off).
+        """
+        broken: list[Report] = []
+        with self._transaction():
+            rows = list(self._rows.enabled())
+            for row in rows:
+                try:
+                    if row.planned_for != row.fingerprint():
+                        row.plan(self._clock())
+                        self._write(row, ("planned_for", "next_run_at", "errors", "last_error"))
+                except (TypeError, ValueError, OverflowError) as error:
+                    broken.append(self._switch_off(row, str(error)))
+        return len(rows), broken
+
+    # Entries of the settings
+
+    def keep_entries(self, entries: Entries) -> list[str]:
+        """Write the settings' entries into rows, delete those that are gone, and return the latter's names.
+
+        Whether a row is enabled is the operator's choice once it exists. An entry that its row refuses
+        becomes one more of `entries.mistakes`.
+        """
+        with self._transaction():
+            for entry in entries.good:
+                try:
+                    with transaction.atomic(using=self.alias):
+                        self._keep(entry)
+                except (ValidationError, TypeError, ValueError) as error:
+                    entries.mistakes[entry.name] = " ".join(getattr(error, "messages", [str(error)]))
+            gone = self._rows.filter(from_settings=True).exclude(name__in=entries.names)
+            names = sorted(gone.values_list("name", flat=True))
+            if names:
+                gone.delete()
+        return names
+
+    # Below
+
+    @property
+    def _rows(self) -> Any:
+        return PeriodicTask.objects.using(self.alias)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Turn the database's errors into ours, and replace a connection that is no longer usable."""
+        connection = connections[self.alias]
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
+        try:
+            yield
+        except (DatabaseError, InterfaceError) as error:
+            raise OperationalError(f"{type(error).__name__}: {error}") from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Open a transaction that no other beat's overlaps with on the same rows."""
+        with self._reaching(), transaction.atomic(using=self.alias):
+            if not connections[self.alias].features.has_select_for_update:
+                # Writing first, if to no row, takes SQLite's write lock before anything is read.
+                PeriodicTasks.objects.using(self.alias).filter(ident=0).update(
+                    last_update=to_column(utc_now())
+                )
+            yield
+
+    def _take(self, row: PeriodicTask, now: datetime) -> Report | None:
+        due = from_column(row.next_run_at)
+        expires = from_column(row.expires)
+        if expires is not None and expires <= now:
+            changed = self._advance(row, enabled=False, next_run_at=None, planned_for="")
+            return Report(row.name, row.task, due, switched_off=True) if changed else None
+        try:
+            turn = planning.turn(row.schedule, due, now)
+        except (TypeError, ValueError, OverflowError) as error:
+            return self._switch_off(row, str(error))
+        if not self._advance(row, next_run_at=to_column(turn.following), last_slot=to_column(turn.slot)):
+            return None
+        try:
+            with transaction.atomic(using=self.alias):
+                task_id = self._send(row, slot_id(row, turn.slot), turn.slot)
+        except NOT_THE_ENTRYS_FAULT:
+            raise
+        except Exception as error:
+            return self._note_error(row, due, error)
+        self._note_run(row, now)
+        return Report(row.name, row.task, due, slot=turn.slot, task_id=task_id)
+
+    def _advance(self, row: PeriodicTask, **columns: Any) -> bool:
+        """Write `columns` if the row still waits for the slot it was read with."""
+        same = self._rows.filter(pk=row.pk, enabled=True, next_run_at=row.next_run_at)
+        return bool(same.update(**columns))
+
+    def _note_run(self, row: PeriodicTask, now: datetime) -> None:
+        columns: dict[str, Any] = {
+            "last_run_at": to_column(now),
+            "total_run_count": F("total_run_count") + 1,
+            "errors": 0,
+            "last_error": "",
+        }
+        if row.one_off:
+            columns |= {"enabled": False, "next_run_at": None, "planned_for": "", "total_run_count": 0}
+        self._rows.filter(pk=row.pk).update(**columns)
+
+    def _note_error(self, row: PeriodicTask, due: datetime, error: Exception) -> Report:
+        text = str(error)[:ERROR_LENGTH] or type(error).__name__
+        if row.one_off or row.errors + 1 >= MOST_ERRORS:
+            return self._switch_off(row, text)
+        self._rows.filter(pk=row.pk).update(errors=F("errors") + 1, last_error=text)
+        return Report(row.name, row.task, due, error=text)
+
+    def _switch_off(self, row: PeriodicTask, error: str) -> Report:
+        due = from_column(row.next_run_at) or self._clock()
+        self._rows.filter(pk=row.pk).update(
+            enabled=False,
+            next_run_at=None,
+            planned_for="",
+            errors=F("errors") + 1,
+            last_error=error[:ERROR_LENGTH],
+        )
+        return Report(row.name, row.task, due, error=error[:ERROR_LENGTH], switched_off=True)
+
+    def _write(self, row: PeriodicTask, columns: tuple[str, ...]) -> None:
+        self._rows.filter(pk=row.pk).update(**{name: getattr(row, name) for name in columns})
+
+    def _keep(self, entry: Entry) -> None:
+        row = self._rows.with_schedules().filter(name=entry.name).first()
+        if row is None:
+            row = PeriodicTask(name=entry.name, enabled=entry.enabled)
+        wanted = entry.columns | {"from_settings": True}
+        wanted |= {name: to_column(wanted[name]) for name in ("start_time", "expires")}
+        wanted |= self._schedule_rows(entry.schedule)
+        if row.pk is None or any(getattr(row, name) != value for name, value in wanted.items()):
+            for name, value in wanted.items():
+                setattr(row, name, value)
+            row.save(using=self.alias)
+
+    def _schedule_rows(self, given: BaseSchedule) -> dict[str, Any]:
+        """Return the three schedule columns, one of them a row of this schedule."""
+        rows: dict[str, Any] = {"interval": None, "crontab": None, "clocked": None}
+        if isinstance(given, crontab):
+            rows["crontab"] = row = CrontabSchedule.from_schedule(given)
+        elif isinstance(given, clocked):
+            rows["clocked"] = row = ClockedSchedule.from_schedule(given)
+        else:
+            rows["interval"] = row = IntervalSchedule.from_schedule(given)
+        if row.pk is None:
+            row.save(using=self.alias)
+        return rows
