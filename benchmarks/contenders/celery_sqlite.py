@@ -1,0 +1,65 @@
+"""Celery on its SQLAlchemy broker and result store, on SQLite: what Celery offers without a server.
+
+Prefork with two children, its defaults otherwise; the files are in WAL mode like everybody's.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+
+from benchmarks.contenders.verbs import Verbs
+
+DIRECTORY = Path(os.environ["BENCH_DIR"])
+app = Celery(
+    "benchmarks.contenders.celery_sqlite",
+    broker=f"sqla+sqlite:///{DIRECTORY}/broker.sqlite3",
+    backend=f"db+sqlite:///{DIRECTORY}/results.sqlite3",
+)
+app.conf.broker_connection_retry_on_startup = True
+
+
+@app.task(name="nothing")
+def nothing(number: int) -> int:
+    """Return the number."""
+    return number
+
+
+def prepare() -> None:
+    """Make the files, in WAL mode."""
+    for name in ("broker", "results"):
+        connection = sqlite3.connect(DIRECTORY / f"{name}.sqlite3")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+
+
+def worker() -> None:
+    """Become a worker with two children."""
+    command = ["-m", "celery", "-A", "benchmarks.contenders.celery_sqlite", "worker", "-c", "2"]
+    os.execv(sys.executable, [sys.executable, *command, "--without-gossip", "--without-mingle", "-l", "WARNING"])
+
+
+def done() -> int:
+    """Count the stored results."""
+    connection = sqlite3.connect(DIRECTORY / "results.sqlite3", timeout=30)
+    try:
+        found = connection.execute("SELECT count(*) FROM celery_taskmeta WHERE status = 'SUCCESS'")
+        return int(found.fetchone()[0])
+    except sqlite3.OperationalError:  # the table is made by the first result
+        return 0
+    finally:
+        connection.close()
+
+
+def wait(result: Any) -> None:
+    """Wait for one result, asking as often as a hurried user would."""
+    result.get(timeout=30, interval=0.01)
+
+
+if __name__ == "__main__":
+    Verbs(prepare=prepare, send=nothing.delay, wait=wait, worker=worker, done=done).run()

@@ -1,0 +1,79 @@
+"""Settings of the test project: SQLite files, every app of the suite, a second database alias.
+
+The databases live in the directory named by `DJQUEUE_TEST_DIR`, or in a fresh temporary one; the worker and
+beat processes that tests start are given the same directory. `DJQUEUE_TEST_SETTINGS` may hold a JSON object
+that is merged into `DJQUEUE`, so that a test can run a process with settings of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+DIRECTORY = Path(os.environ.get("DJQUEUE_TEST_DIR") or tempfile.mkdtemp(prefix="djqueue-tests-"))
+
+
+def sqlite(name: str) -> dict[str, Any]:
+    """Return a database in a file: worker and test are different processes, so memory will not do."""
+    path = str(DIRECTORY / f"{name}.sqlite3")
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": path,
+        "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20},
+        "TEST": {"NAME": path},
+    }
+
+
+SECRET_KEY = "a secret of the tests only"
+DEBUG = False
+ALLOWED_HOSTS = ["*"]
+USE_TZ = True
+# Not UTC, and with daylight saving: whoever mixes up local time and UTC finds out.
+TIME_ZONE = "Europe/Oslo"
+LANGUAGE_CODE = "en-us"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    *(name for name in ("djqueue", "djqueue_results", "djqueue_beat") if (ROOT / name / "apps.py").exists()),
+    "tests.project",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+ROOT_URLCONF = "tests.project.urls"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+STATIC_URL = "/static/"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+# Hashing passwords well takes a quarter of a second for each user a test makes.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+DATABASES = {"default": sqlite("default"), "other": sqlite("other")}
+
+DJQUEUE: dict[str, Any] = json.loads(os.environ.get("DJQUEUE_TEST_SETTINGS", "{}"))
