@@ -46,15 +46,19 @@ $(BIN)/python:
 	done; \
 	echo "djqueue needs Python 3.11 or newer; none of these is: $(PYTHONS)." >&2; exit 1
 
+# setuptools warns of every editable installation from a checkout like this one.
+INSTALL := PYTHONWARNINGS='ignore:Editable installation' \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+
 # Installed again only when what is needed has changed.
 $(VENV)/.installed: setup.cfg | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable .
+	$(INSTALL) .
 	@touch $@
 
 $(VENV)/.installed-dev: setup.cfg | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(INSTALL) '.[dev]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-bench: setup.cfg | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(INSTALL) '.[bench]'
 	@touch $@ $(VENV)/.installed

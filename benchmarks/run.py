@@ -193,7 +193,9 @@ def table(figures: dict[str, Figures]) -> str:
         for name in names:
             values = figures[name].rounds.get(question)
             cells.append(
-                f"{statistics.median(values):,.4g} ({min(values):,.4g} – {max(values):,.4g})" if values else "–"
+                f"{statistics.median(values):,.4g} ({min(values):,.4g} – {max(values):,.4g})"
+                if values
+                else "–"
             )
         for peer in peers:
             mine, theirs = figures[ours].median(question), figures[peer].median(question)

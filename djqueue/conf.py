@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, tzinfo
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import environ
@@ -22,8 +22,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from djqueue.core.defaults import DEFAULTS, GROUPS, Setting
-
-T = TypeVar("T")
 
 
 class Problem(NamedTuple):
@@ -42,7 +40,6 @@ class Settings:
 
     def __init__(self) -> None:
         self._changes: dict[str, Any] = {}
-        self._derived: dict[Callable[[], Any], Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         # Reached only for what is not remembered in __dict__.
@@ -53,15 +50,6 @@ class Settings:
         if django_settings.configured:  # before that, the answer may still change
             self.__dict__[name] = value
         return value
-
-    def derived(self, make: Callable[[], T]) -> T:
-        """Return what the function `make` makes of the settings; it is called again when they changed."""
-        try:
-            return self._derived[make]  # type: ignore[no-any-return]
-        except KeyError:
-            made = make()
-            self._derived[make] = made
-            return made
 
     def update(self, changes: Mapping[str, Any] | None = None, **more: Any) -> None:
         """Change settings in this process, from now on; names may be in lower case.
@@ -136,7 +124,6 @@ class Settings:
     def _forget(self) -> None:
         for name in [name for name in self.__dict__ if name.isupper()]:
             self.__dict__.pop(name, None)
-        self._derived.clear()
 
 
 def from_env(prefix: str = "DJQUEUE_", env: environ.Env | None = None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured as DjangoImproperlyConfi
 from django.utils.functional import Promise
 
 from djqueue.conf import settings
+from djqueue.core.reprs import safe_repr
 
 
 class DjqueueError(Exception):
@@ -71,7 +72,7 @@ class Retry(TaskPredicate):
         super().__init__(message, exc, when)
         self.message = message
         self.exc = exc if isinstance(exc, BaseException) else None
-        self.excs = exc if isinstance(exc, str) else _repr(exc) if exc is not None else None
+        self.excs = exc if isinstance(exc, str) else safe_repr(exc) if exc is not None else None
         self.when = when
         self.is_eager = is_eager
         self.sig = sig
@@ -380,7 +381,7 @@ def _rebuild(known: type[BaseException], arguments: list[Any]) -> BaseException 
 def _carried(value: Any) -> Any:
     if isinstance(value, Promise):  # a text to be translated
         return str(value)
-    return value if _is_carried(value) else _repr(value)
+    return value if _is_carried(value) else safe_repr(value)
 
 
 def _is_carried(value: Any, depth: int = 0) -> bool:
@@ -393,10 +394,3 @@ def _is_carried(value: Any, depth: int = 0) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_carried(item, depth + 1) for key, item in value.items())
     return False
-
-
-def _repr(value: Any) -> str:
-    try:
-        return repr(value)
-    except Exception as exc:
-        return f"<{type(value).__name__} whose repr raised {type(exc).__name__}>"

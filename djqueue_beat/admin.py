@@ -186,10 +186,11 @@ class PeriodicTaskAdmin(admin.ModelAdmin):
             try:
                 task_id = calls.send(row)
             except (DjqueueError, TypeError, ValueError) as error:
-                self.message_user(request, f"{row.name}: {error}", messages.ERROR)
+                text = _("Not sent: %(name)s, because %(error)s") % {"name": row.name, "error": error}
+                self.message_user(request, text, messages.ERROR)
                 continue
             self.log_change(request, row, f"Sent now as {task_id}.")
-            self.message_user(request, _("%(name)s was sent as %(id)s.") % {"name": row.name, "id": task_id})
+            self.message_user(request, _("Sent %(name)s as %(id)s.") % {"name": row.name, "id": task_id})
 
     def _switch(
         self, request: HttpRequest, queryset: QuerySet, wanted: Callable[[PeriodicTask], bool]
@@ -203,7 +204,7 @@ class PeriodicTaskAdmin(admin.ModelAdmin):
                 row.save()
             except (TypeError, ValueError, forms.ValidationError) as error:
                 text = " ".join(getattr(error, "messages", [str(error)]))
-                self.message_user(request, f"{row.name}: {text}", messages.ERROR)
+                self.message_user(request, f"Not switched: {row.name}: {text}", messages.ERROR)
                 continue
             self.log_change(request, row, "Enabled." if row.enabled else "Disabled.")
             changed += 1
@@ -230,7 +231,7 @@ class ScheduleAdmin(admin.ModelAdmin):
     """What the three kinds of schedule have in common."""
 
     inlines: ClassVar[list[Any]] = [UsedBy]
-    readonly_fields = ("in_words", "preview")
+    readonly_fields: ClassVar[tuple[str, ...]] = ("in_words", "preview")
 
     @admin.display(description=_("in plain words"))
     def in_words(self, obj: Any) -> str:
@@ -253,7 +254,7 @@ class IntervalScheduleAdmin(ScheduleAdmin):
     list_display = ("__str__", "every", "period")
     list_filter = ("period",)
     search_fields = ("every", "period")
-    readonly_fields = ("in_words",)
+    readonly_fields: ClassVar[tuple[str, ...]] = ("in_words",)
 
 
 @admin.register(CrontabSchedule)
@@ -271,7 +272,7 @@ class ClockedScheduleAdmin(ScheduleAdmin):
 
     list_display = ("clocked_time",)
     search_fields = ("clocked_time",)
-    readonly_fields = ("in_words",)
+    readonly_fields: ClassVar[tuple[str, ...]] = ("in_words",)
 
 
 def offered_tasks() -> list[str]:

@@ -20,7 +20,7 @@ from django.db import OperationalError as DatabaseTrouble
 from django.db.models import F
 
 from djqueue.exceptions import OperationalError
-from djqueue.schedules import BaseSchedule, clocked, crontab
+from djqueue.schedules import BaseSchedule, clocked, crontab, schedule
 from djqueue_beat import calls, planning
 from djqueue_beat.entries import Entries, Entry
 from djqueue_beat.models import (
@@ -177,7 +177,7 @@ class Store:
             yield
 
     def _take(self, row: PeriodicTask, now: datetime) -> Report | None:
-        due = from_column(row.next_run_at)
+        due = from_column(row.next_run_at) or now  # the query only finds rows that have one
         expires = from_column(row.expires)
         if expires is not None and expires <= now:
             changed = self._advance(row, enabled=False, next_run_at=None, planned_for="")
@@ -251,11 +251,12 @@ class Store:
         """Return the three schedule columns, one of them a row of this schedule."""
         rows: dict[str, Any] = {"interval": None, "crontab": None, "clocked": None}
         if isinstance(given, crontab):
-            rows["crontab"] = row = CrontabSchedule.from_schedule(given)
+            rows["crontab"] = CrontabSchedule.from_schedule(given)
         elif isinstance(given, clocked):
-            rows["clocked"] = row = ClockedSchedule.from_schedule(given)
-        else:
-            rows["interval"] = row = IntervalSchedule.from_schedule(given)
-        if row.pk is None:
-            row.save(using=self.alias)
+            rows["clocked"] = ClockedSchedule.from_schedule(given)
+        elif isinstance(given, schedule):
+            rows["interval"] = IntervalSchedule.from_schedule(given)
+        for row in rows.values():
+            if row is not None and row.pk is None:
+                row.save(using=self.alias)
         return rows

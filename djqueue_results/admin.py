@@ -27,16 +27,16 @@ LARGE = ("result", "traceback", "task_args", "task_kwargs", "meta")
 
 # Annotated as Any because the stubs know no columns without a value.
 LIST: Any = (
-    columns.task_id,
-    columns.state,
     columns.task_name,
+    columns.state,
+    columns.first_seen,
+    columns.run_time,
     columns.queue,
     columns.worker,
-    "date_created",
-    columns.run_time,
+    columns.task_id,
 )
 TASK: Any = (columns.task_id, columns.state, columns.task_name, columns.queue, columns.worker)
-TIMES: Any = ("date_created", "date_started", "date_done", columns.run_time, "retries")
+TIMES: Any = (columns.first_seen, columns.started, columns.ended, columns.run_time, "retries")
 ARGUMENTS: Any = (columns.arguments, columns.named_arguments)
 RESULT: Any = (columns.value, columns.traceback)
 RELATED: Any = (columns.schedule, columns.parent, columns.root, columns.group, columns.children)
@@ -76,7 +76,7 @@ class TaskResultAdmin(admin.ModelAdmin):
     """The page of task results."""
 
     list_display = LIST
-    list_display_links = (columns.task_id,)
+    list_display_links: Any = (columns.task_name, columns.task_id)
     list_filter = (
         ("status", ValuesFilter),
         ("date_created", admin.DateFieldListFilter),

@@ -7,6 +7,7 @@ against HTML, and against characters that hide or reorder text.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,6 +15,7 @@ from django.contrib import admin
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import mark_safe
+from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 
 from djqueue import states
@@ -49,7 +51,9 @@ def state(result: TaskResult) -> str:
 @admin.display(description=_("task"), ordering="task_name", empty_value="-")
 def task_name(result: TaskResult) -> str | None:
     """Return the name of the task."""
-    return result.task_name and escape(result.task_name)
+    if result.task_name is None:
+        return None
+    return format_html('<span class="djqueue-name">{}</span>', escape(result.task_name))
 
 
 @admin.display(description=_("queue"), ordering="queue")
@@ -62,6 +66,24 @@ def queue(result: TaskResult) -> str | None:
 def worker(result: TaskResult) -> str | None:
     """Return the worker that ran it."""
     return result.worker and escape(result.worker)
+
+
+@admin.display(description=_("first seen"), ordering="date_created")
+def first_seen(result: TaskResult) -> str | None:
+    """Return when a worker first wrote of the task."""
+    return _moment(result.date_created)
+
+
+@admin.display(description=_("started"), ordering="date_started")
+def started(result: TaskResult) -> str | None:
+    """Return when the last run began."""
+    return _moment(result.date_started)
+
+
+@admin.display(description=_("ended"), ordering="date_done")
+def ended(result: TaskResult) -> str | None:
+    """Return when the task ended."""
+    return _moment(result.date_done)
 
 
 @admin.display(description=_("run time"))
@@ -132,6 +154,14 @@ def group(result: TaskResult) -> str | None:
 def children(result: TaskResult) -> str | None:
     """Return links to the tasks it sent."""
     return _links("task_id", readable.children_ids(children_of(result.meta))) or None
+
+
+def _moment(moment: datetime | None) -> str | None:
+    """Return local time to the second, which the usual format of the admin leaves out."""
+    if moment is None:
+        return None
+    local = template_localtime(moment).strftime("%Y-%m-%d %H:%M:%S")
+    return format_html('<span class="djqueue-moment">{}</span>', local)
 
 
 def _pre(pretty: Callable[[Any], str], content: Any) -> str | None:

@@ -13,6 +13,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from djqueue import states
+from djqueue.log import escape
 from djqueue_results.querysets import TaskResultQuerySet
 
 #: Longest text of the columns that are not free text; longer names are cut, longer ids become digests.
@@ -58,7 +59,7 @@ class TaskResult(models.Model):
         _("fence"), default=0, help_text=_("The smallest attempt that may still change the row.")
     )
 
-    objects = TaskResultQuerySet.as_manager()
+    objects = models.Manager.from_queryset(TaskResultQuerySet)()
 
     class Meta:
         verbose_name = _("task result")
@@ -81,7 +82,7 @@ class TaskResult(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"<Task: {self.task_id} ({self.status})>"
+        return f"<Task: {escape(self.task_id)} ({escape(self.status)})>"
 
     @property
     def runtime(self) -> timedelta | None:

@@ -14,10 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.conf import settings as django_settings
+from hypothesis import settings as hypothesis_settings
 
+from tests.project.settings import DIRECTORY
 from tests.support.processes import Processes
 from tests.support.servers import Server, provide
+
+# How long one example takes says more about the machine's load than about the code.
+hypothesis_settings.register_profile("djqueue", deadline=None)
+hypothesis_settings.load_profile("djqueue")
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +43,7 @@ def clean_module_state() -> Iterator[None]:
             module.reset()
     conf = sys.modules.get("djqueue.conf")
     if conf:
-        conf.settings.reload()
+        conf.settings.reset()
 
 
 @pytest.fixture
@@ -47,7 +52,7 @@ def processes(transactional_db: None, tmp_path: Path) -> Iterator[Processes]:
     environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.project.settings",
-        "DJQUEUE_TEST_DIR": str(django_settings.DIRECTORY),
+        "DJQUEUE_TEST_DIR": str(DIRECTORY),
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "error",
     }
@@ -84,4 +89,4 @@ def postgres_server() -> Iterator[Server]:
 def pytest_unconfigure() -> None:
     """Remove the directory of the test databases, unless somebody named it and may want to look inside."""
     if "DJQUEUE_TEST_DIR" not in os.environ:
-        shutil.rmtree(django_settings.DIRECTORY, ignore_errors=True)
+        shutil.rmtree(DIRECTORY, ignore_errors=True)

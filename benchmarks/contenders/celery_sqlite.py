@@ -41,7 +41,9 @@ def prepare() -> None:
 def worker() -> None:
     """Become a worker with two children."""
     command = ["-m", "celery", "-A", "benchmarks.contenders.celery_sqlite", "worker", "-c", "2"]
-    os.execv(sys.executable, [sys.executable, *command, "--without-gossip", "--without-mingle", "-l", "WARNING"])
+    os.execv(
+        sys.executable, [sys.executable, *command, "--without-gossip", "--without-mingle", "-l", "WARNING"]
+    )
 
 
 def done() -> int:

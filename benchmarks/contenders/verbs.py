@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-
 #: no more round trips are begun after so many seconds
 LONGEST_ROUND_TRIPS = 15.0
 

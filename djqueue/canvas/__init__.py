@@ -1,4 +1,7 @@
-"""Composing calls: signatures, and chains of them. Pure data until it is sent."""
+"""Composing calls: signatures, and chains of them.
+
+Pure data until it is sent. What a message asks to follow a task is found here as well.
+"""
 
 from __future__ import annotations
 

@@ -151,6 +151,9 @@ def asked(plan: Plan, args: Any, kwargs: Any, options: Mapping[str, Any]) -> Cal
         raise TypeError(f"The args of {plan.name} must be a list or tuple; they are {args!r}.")
     if not isinstance(kwargs, Mapping):
         raise TypeError(f"The kwargs of {plan.name} must be a mapping; they are {kwargs!r}.")
+    for key in kwargs:
+        if not isinstance(key, str):
+            raise TypeError(f"The names of {plan.name}'s kwargs must be text; one is {key!r}.")
     call = Call(plan, "", args, kwargs)
     if options:
         _apply(call, options)
@@ -207,7 +210,7 @@ def _check(call: Call) -> None:
         raise TypeError(f"headers must be a mapping; it is {call.headers!r}.")
     if "expiration" in (call.properties or ()):
         raise ValueError(
-            "properties may not set expiration, which makes brokers drop messages unseen: give expires= instead."
+            "properties may not set expiration: brokers drop such messages unseen. Give expires=."
         )
     taken = _RESERVED.intersection(call.headers or ())
     if taken:

@@ -212,9 +212,9 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("WORKER_CONCURRENCY", None, optional(whole(1)), "How many at a time. None: one per CPU."),
         Setting(
             "WORKER_PREFETCH_MULTIPLIER",
-            4,
+            0,
             whole(0),
-            "The most messages held for each running task. 0: as many as are good for it.",
+            "The most messages held per child. 0: one for slow tasks, dozens for quick ones.",
             "messages",
         ),
         Setting(

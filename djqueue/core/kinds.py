@@ -45,7 +45,7 @@ def optional(kind: Kind) -> Kind:
 
 
 def seconds(words: str = "seconds or a timedelta", above: float | None = None) -> Kind:
-    """Return the kind of lengths of time, in seconds: not negative, and more than `above` if that is given."""
+    """Return the kind of lengths of time in seconds, from 0, or of those that are more than `above`."""
 
     def check(value: Any) -> float:
         if isinstance(value, timedelta):

@@ -171,7 +171,8 @@ def content_types(accept: tuple[str, ...]) -> frozenset[str]:
 
 def serializer_of(content_type: str) -> str | None:
     """Return the name of the serializer that writes this content type, or None."""
-    return _registry.type_to_name.get(content_type)
+    name: str | None = _registry.type_to_name.get(content_type)
+    return name
 
 
 def compress(body: bytes, name: str) -> tuple[bytes, str]:

@@ -24,6 +24,10 @@ from djqueue.messaging.urls import masked, scheme
 SCHEMES = {
     "django": "djqueue.messaging.transports.database.broker.DatabaseBroker",
     "memory": "djqueue.messaging.transports.memory.MemoryBroker",
+    "redis": "djqueue.messaging.transports.redis.broker.RedisBroker",
+    "rediss": "djqueue.messaging.transports.redis.broker.RedisBroker",
+    "redis+socket": "djqueue.messaging.transports.redis.broker.RedisBroker",
+    "sentinel": "djqueue.messaging.transports.redis.broker.RedisBroker",
 }
 
 TRANSPORT_ALIASES.setdefault("django", "djqueue.messaging.transports.database.kombu_transport:Transport")

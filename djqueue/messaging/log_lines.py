@@ -43,3 +43,33 @@ def no_doorbell(reason: str) -> None:
 def subscriber_gone(subscriber: str) -> None:
     """A process that read events or remote control is gone; its queues went with it."""
     logger.info("djq.subscriber.gone name=%s", escape(subscriber))
+
+
+def lease_lost(held: int) -> None:
+    """This worker gave no sign of life for so long that others took over what it held."""
+    logger.error("djq.lease.lost held=%d", held)
+
+
+def data_loss(held: int) -> None:
+    """The server no longer knows this worker: it has lost its data, or somebody deleted it."""
+    logger.critical("djq.broker.data_loss held=%d", held)
+
+
+def clock_skew(seconds: float) -> None:
+    """This machine's clock and the broker's differ, so what is due is run too early or too late."""
+    logger.warning("djq.clock.skew ahead_s=%.1f", seconds)
+
+
+def eviction(policy: str) -> None:
+    """The server may throw away keys that expire, results among them."""
+    logger.warning("djq.broker.eviction policy=%s", escape(policy))
+
+
+def server_unknown(error: str) -> None:
+    """The server does not say its version and policies, so they could not be checked."""
+    logger.warning("djq.broker.unchecked error=%s", escape(error))
+
+
+def not_left(error: str) -> None:
+    """The worker could not give back what it held; others take it over when its lease ends."""
+    logger.error("djq.broker.not_left error=%s", escape(error))

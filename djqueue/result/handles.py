@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
@@ -18,11 +17,11 @@ from typing import Any, Generic, TypeVar
 from asgiref.sync import sync_to_async
 
 from djqueue import exceptions, states
-from djqueue.core.requests import worker_request
 from djqueue.messaging.departures import SENT, Departure
 from djqueue.result import backends
 from djqueue.result.contract import ResultBackend
 from djqueue.result.documents import Document
+from djqueue.result.joining import refuse_inside_a_task
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -331,13 +330,8 @@ class AsyncResult(Generic[R]):
             self.parent._forget_final()
 
     def _check_waiting_makes_sense(self, disable_sync_subtasks: bool) -> None:
-        request = worker_request()
-        if disable_sync_subtasks and request is not None and not request.get("join_allowed", False):
-            raise RuntimeError(
-                f"get() was called inside the task {request.task}: it would occupy a worker while it waits "
-                f"for another, and both may wait for ever. Let task {self.id} call what comes next (link, "
-                "chain), or pass disable_sync_subtasks=False if it cannot block."
-            )
+        if disable_sync_subtasks:
+            refuse_inside_a_task(self.id)
         if self._departure is not None and self._departure.state != SENT:
             raise exceptions.NotSentYet(f"Task {self.id} cannot have a result: {self._departure.why()}")
 
@@ -359,21 +353,6 @@ def result_from_tuple(described: Any) -> AsyncResult[Any]:
     if members is not None:
         raise ValueError(f"{described!r} describes a group of tasks, not one task.")
     return AsyncResult(task_id, parent=result_from_tuple(parent) if parent else None)
-
-
-@contextmanager
-def allow_join_result() -> Iterator[None]:
-    """Let `get()` be called inside a task, where the caller knows that it cannot block for ever."""
-    request = worker_request()
-    if request is None:
-        yield
-        return
-    before = request.get("join_allowed", False)
-    request.join_allowed = True
-    try:
-        yield
-    finally:
-        request.join_allowed = before
 
 
 def _parts(described: Any) -> tuple[tuple[str, Any], Sequence[Any] | None]:

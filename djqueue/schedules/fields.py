@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 MONTHS = (
     "january",
@@ -65,7 +66,7 @@ class Field:
         return ",".join(map(str, numbers)), tuple(numbers)
 
     def _plain_numbers(self, given: Given) -> list[int]:
-        items = list(given) if isinstance(given, Iterable) else [given]
+        items: list[Any] = list(given) if isinstance(given, Iterable) else [given]
         if not all(isinstance(item, int) and not isinstance(item, bool) for item in items):
             raise TypeError(
                 f"{self.name} must be an int, a string such as '*/15' or '1-5', or a collection of ints;"

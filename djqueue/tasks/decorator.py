@@ -86,9 +86,9 @@ def _make(
             f"A task is made of a function; @shared_task was given {function!r}. Options are given by name, "
             "and classes are registered with register_task()."
         )
-    if not isinstance(bind, bool):
-        raise TypeError(f"bind must be True or False; it is {bind!r}.")
     name = name or default_name(function)
+    if not isinstance(bind, bool):
+        raise TypeError(f"Task {name}: the option bind must be True or False; it is {bind!r}.")
     kind = _base_class(base, name)
     own = [attribute for attribute in options if hasattr(kind, attribute)]
     values = checked(options, f"Task {name}", allowed=own)

@@ -175,7 +175,7 @@ class Run:
             decided = retried(task, exc)
             if decided is exc:
                 raise
-            raise decided from exc.__cause__
+            raise decided from exc
         finally:
             request.in_user_code = False
             self.runtime = time.perf_counter() - called
@@ -183,7 +183,7 @@ class Run:
     def succeed(self, value: Any) -> None:
         """Encode the result and what follows; a result or follow-up that cannot be written is a failure."""
         task, request = self.task, self.request
-        ignored = self.ignores_result()
+        ignored = self._ignores_result()
         encoded = None if ignored else encode_value(value)
         following = continuation.after_success(request, value) if request.callbacks or request.chain else ()
         follow_ups = self.collect(following, request.__dict__.get("retries_asked", ()))
@@ -194,7 +194,7 @@ class Run:
             follow_ups,
             summary=safe_repr(value, task.resultrepr_maxsize),
         )
-        self.guarded(task.on_success, value, request.id, request.args, request.kwargs)
+        self._guarded(task.on_success, value, request.id, request.args, request.kwargs)
         if signals.task_success.receivers:
             signals.task_success.send_robust(sender=task, result=value)
 
@@ -212,7 +212,7 @@ class Run:
         self.error = self.value = retry
         self.info = ExceptionInfo(retry)
         document = None
-        if not self.ignores_result():
+        if not self._ignores_result():
             document = records.record(
                 request,
                 states.RETRY,
@@ -221,7 +221,7 @@ class Run:
                 started=self.began,
             )
         self.end(states.RETRY, document, follow_ups, summary=str(retry))
-        self.guarded(task.on_retry, reason, request.id, request.args, request.kwargs, self.info)
+        self._guarded(task.on_retry, reason, request.id, request.args, request.kwargs, self.info)
         signals.task_retry.send_robust(sender=task, request=request, reason=reason, einfo=self.info)
 
     def fail(self, exc: BaseException) -> None:
@@ -230,20 +230,20 @@ class Run:
         self.error = self.value = exc
         info = self.info = ExceptionInfo(exc)
         follow_ups = self.collect(call_or_find(request, exc, info.traceback))
-        stored = not self.ignores_result() or task.option("store_errors_even_if_ignored")
+        stored = not self._ignores_result() or task.option("store_errors_even_if_ignored")
         document = None
         if stored:
             document = records.record(
                 request, states.FAILURE, encode_exception(exc), traceback=info.traceback, started=self.began
             )
         summary = safe_repr(exc, task.resultrepr_maxsize)
-        self.end(states.FAILURE, document, follow_ups, summary=summary, settle=self.settles(exc))
+        self.end(states.FAILURE, document, follow_ups, summary=summary, settle=self._settles(exc))
         outcome = self.outcome
         outcome.traceback = info.traceback
         outcome.expected = isinstance(exc, task.option("throws"))
         outcome.never_run = records.never_run(request, exc, info.traceback)
-        self.guarded(task.on_failure, exc, request.id, request.args, request.kwargs, info)
-        self.tell_failure(exc, info)
+        self._guarded(task.on_failure, exc, request.id, request.args, request.kwargs, info)
+        self._tell_failure(exc, info)
 
     def reject(self, reject: Reject) -> None:
         """Give the message back to its queue, or let it be kept as a dead letter and count as failed."""
@@ -254,16 +254,16 @@ class Run:
         self.error = self.value = reject
         self.info = ExceptionInfo(reject)
         document = None
-        if not self.ignores_result():
+        if not self._ignores_result():
             document = records.record(request, states.FAILURE, encode_exception(reject), started=self.began)
         self.end(states.REJECTED, document, [], summary=str(reject), settle=REJECT)
-        self.tell_failure(reject, self.info)
+        self._tell_failure(reject, self.info)
 
     def announce_end(self) -> None:
         """Tell the task and the receivers of `task_postrun`, whatever became of it."""
         task, request, outcome = self.task, self.request, self.outcome
         if outcome.state in (states.SUCCESS, states.FAILURE):
-            self.guarded(
+            self._guarded(
                 task.after_return,
                 outcome.state,
                 self.value,
@@ -327,19 +327,19 @@ class Run:
         self.end(states.FAILURE, None, [], summary=safe_repr(exc), settle=REJECT)
         self.outcome.traceback = info.traceback
 
-    def settles(self, exc: BaseException) -> str:
+    def _settles(self, exc: BaseException) -> str:
         """Return what becomes of the message of a task that failed with `exc`."""
         is_timeout = isinstance(exc, SoftTimeLimitExceeded)
         task = self.task
         acks = task.option("acks_on_timeout" if is_timeout else "acks_on_failure")
         return ACK if acks or not task.option("acks_late") else REJECT
 
-    def ignores_result(self) -> bool:
+    def _ignores_result(self) -> bool:
         """Return whether nobody wants the result: the call says so, else the task."""
         ignored = self.request.ignore_result
         return bool(self.task.option("ignore_result") if ignored is None else ignored)
 
-    def tell_failure(self, exc: BaseException, info: ExceptionInfo) -> None:
+    def _tell_failure(self, exc: BaseException, info: ExceptionInfo) -> None:
         """Tell the receivers of `task_failure`."""
         request = self.request
         signals.task_failure.send_robust(
@@ -352,7 +352,7 @@ class Run:
             einfo=info,
         )
 
-    def guarded(self, handler: Callable[..., None], *args: Any) -> None:
+    def _guarded(self, handler: Callable[..., None], *args: Any) -> None:
         """Call a handler of the task; what it raises is logged and changes nothing."""
         try:
             handler(*args)

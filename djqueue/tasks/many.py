@@ -27,7 +27,7 @@ def enqueue_many(
     `options` are those of `apply_async`, for each call that does not set them itself.
 
     Raises:
-        TypeError: something is no call, its arguments do not fit, or an option does not exist; nothing is sent.
+        TypeError: something is no call, or its arguments or an option do not fit; nothing is sent.
     """
     signatures = [_signature(one, options) for one in wanted]
     if settings.TASK_ALWAYS_EAGER:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.core.cache import close_caches
-from django.db import close_old_connections, connections, reset_queries
+from django.db import close_old_connections, connections
 
 
 class UnitOfWork:
@@ -21,8 +21,10 @@ class UnitOfWork:
     __slots__ = ()
 
     def __enter__(self) -> None:
-        reset_queries()
-        close_old_connections()
+        # What reset_queries() and close_old_connections() do, in one pass: it runs for every task.
+        for connection in connections.all(initialized_only=True):
+            connection.queries_log.clear()
+            connection.close_if_unusable_or_obsolete()
 
     def __exit__(self, *error: object) -> None:
         close_old_connections()

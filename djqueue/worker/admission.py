@@ -31,7 +31,6 @@ from djqueue.tasks.outcome import Outcome
 from djqueue.tasks.task import Task
 from djqueue.worker.announcer import Announcer
 from djqueue.worker.ledger import Entry, Ledger
-from djqueue.worker.pools.contract import Job
 
 #: a task that is due in less is held here instead of going back to the broker, seconds
 SHORT_WAIT = 1.0
@@ -140,18 +139,15 @@ class Admission:
 
     def give_up(self, delivery: Delivery, request: Request, why: str) -> Verdict:
         """Return the verdict on a task that kills whoever runs it: FAILURE, and kept as a dead letter."""
-        return self._end(delivery, request, WorkerLostError(f"The task was given up: {why}."), "max_deliveries")
+        return self._end(
+            delivery, request, WorkerLostError(f"The task was given up: {why}."), "max_deliveries"
+        )
 
     def _admit(self, delivery: Delivery, request: Request, policy: TaskPolicy, wait: float) -> Verdict:
-        entry = self._ledger.open(delivery, request)
         hard, soft = protocol.time_limits(request)
-        entry.job = Job(
-            number=entry.number,
-            tag=delivery.tag,
-            name=request.task,
-            message=delivery.message,
-            delivery_info=request.delivery_info,
-            starts=delivery.starts,
+        entry = self._ledger.open(
+            delivery,
+            request,
             soft_limit=policy.soft_limit if soft is None else soft,
             hard_limit=policy.hard_limit if hard is None else hard,
         )

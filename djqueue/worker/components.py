@@ -52,7 +52,9 @@ class Components:
         self._next: dict[str, float] = {}
         for name in names:
             if name not in known:
-                near = get_close_matches(name, known) or sorted(known) or ["none: add its app to INSTALLED_APPS"]
+                near = (
+                    get_close_matches(name, known) or sorted(known) or ["none: add its app to INSTALLED_APPS"]
+                )
                 raise ImproperlyConfigured(
                     f"No installed app offers the component {name!r} (offered: {', '.join(near)})."
                 )

@@ -36,7 +36,13 @@ class Dispatcher:
     """Between the loop and the pool. Used by the loop's thread only."""
 
     def __init__(
-        self, pool: Pool, ledger: Ledger, admission: Admission, settler: Settler, announcer: Announcer, worker: str
+        self,
+        pool: Pool,
+        ledger: Ledger,
+        admission: Admission,
+        settler: Settler,
+        announcer: Announcer,
+        worker: str,
     ) -> None:
         self._pool = pool
         self._ledger = ledger
@@ -125,9 +131,11 @@ class Dispatcher:
         early = [entry for entry in entries if not entry.acked and not self._acks_late(entry)]
         if not early:
             return entries
+        acks = []
         for entry in early:
             entry.early_ack = entry.early_ack or entry.delivery.ack()
-        lost = self._settler.acknowledge_first([entry.early_ack for entry in early], time.monotonic())
+            acks.append(entry.early_ack)
+        lost = self._settler.acknowledge_first(acks, time.monotonic())
         if lost is None:
             self._taken_back.extend(early)
             return [entry for entry in entries if entry not in early]

@@ -21,12 +21,12 @@ class Entry:
 
     __slots__ = ("acked", "delivery", "early_ack", "job", "number", "received", "request", "started_told")
 
-    def __init__(self, number: int, delivery: Delivery, request: Request) -> None:
-        self.number = number
+    def __init__(self, delivery: Delivery, request: Request, job: Job) -> None:
+        self.number = job.number
         self.delivery = delivery
         self.request = request
+        self.job = job
         self.received = time.time()
-        self.job: Job | None = None
         #: acknowledged before it starts (acks_late=False)
         self.acked = False
         #: that acknowledgement, while it is being tried
@@ -40,6 +40,8 @@ class Ledger:
 
     #: weight of the newest run time in the moving average
     FRESHNESS = 0.1
+    #: how many times longer one run can make the average
+    LEAP = 4.0
 
     def __init__(self) -> None:
         self._entries: dict[int, Entry] = {}
@@ -54,10 +56,26 @@ class Ledger:
     def __iter__(self) -> Iterator[Entry]:
         return iter(list(self._entries.values()))
 
-    def open(self, delivery: Delivery, request: Request) -> Entry:
-        """Enter a delivery and give it the next job number."""
-        entry = Entry(next(self._numbers), delivery, request)
-        self._entries[entry.number] = entry
+    def open(
+        self,
+        delivery: Delivery,
+        request: Request,
+        *,
+        soft_limit: float | None = None,
+        hard_limit: float | None = None,
+    ) -> Entry:
+        """Enter a delivery that will run, and make a job of it with the next number; limits in seconds."""
+        job = Job(
+            number=next(self._numbers),
+            tag=delivery.tag,
+            name=request.task,
+            message=delivery.message,
+            delivery_info=request.delivery_info,
+            starts=delivery.starts,
+            soft_limit=soft_limit,
+            hard_limit=hard_limit,
+        )
+        entry = self._entries[job.number] = Entry(delivery, request, job)
         return entry
 
     def get(self, number: int) -> Entry | None:
@@ -75,11 +93,14 @@ class Ledger:
     def learn(self, name: str, runtime: float) -> None:
         """Count one finished run of `runtime` seconds.
 
-        A run longer than the average moves it at once, a shorter one slowly: batches must shrink fast.
+        One run moves the average to at most four times what it was: a pause of the machine is soon forgotten,
+        and a task that has become slow is known after a few runs.
         """
         self.totals[name] += 1
         known = self._runtimes.get(name)
-        if known is None or runtime > 4 * known:
+        if known is None:
             self._runtimes[name] = max(runtime, 1e-6)
+        elif runtime > known * self.LEAP:
+            self._runtimes[name] = known * self.LEAP
         else:
             self._runtimes[name] = known + self.FRESHNESS * (runtime - known)

@@ -141,5 +141,9 @@ def child_not_made(why: str, pause: float) -> None:
     logger.error("djq.child.not_made why=%s next_try=%gs", escape(why), pause)
 
 
+def child_late(pid: int, seconds: float) -> None:
+    logger.warning("djq.child.late pid=%d not_ready_after=%gs", pid, seconds)
+
+
 def soft_limit(name: str, task_id: str, limit: float) -> None:
     logger.warning("djq.limit.soft task=%s[%s] limit=%gs", escape(name), escape(task_id), limit)

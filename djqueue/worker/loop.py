@@ -29,6 +29,8 @@ from djqueue.worker.waiting_room import WaitingRoom
 WAITING_ROOM_SIZE = 1_000
 #: the loop gets up at least this often, seconds
 LONGEST_SLEEP = 5.0
+#: while children have enough in hand, messages are claimed so many at a time
+BATCH = 32
 #: how long a leaving worker tries to settle with a broker or store that is away, seconds
 LAST_TRIES = 10.0
 
@@ -90,7 +92,8 @@ class Loop:
         self._obey_signals(now)
         parts.dispatcher.take(parts.pool.collect())
         parts.dispatcher.tell_started(now)
-        parts.settler.settle(now)
+        if not self._may_linger() or parts.settler.is_worth_a_batch(now):
+            parts.settler.settle(now)
         if not self._stops_asked:
             self._release_due(now)
             self._receive(now)
@@ -133,7 +136,7 @@ class Loop:
 
     def _receive(self, now: float) -> None:
         room = self._room() if self._hungry and self._outage.may_try(now) else 0
-        if room <= 0:
+        if room <= 0 or (room < BATCH and self._may_linger()):
             return
         try:
             deliveries = self._parts.source.receive(room)
@@ -152,6 +155,16 @@ class Loop:
             held = len(self._parts.ledger) - len(self._waiting_room)
             room = min(room, self._prefetch - held)
         return room
+
+    def _may_linger(self) -> bool:
+        """Return whether children have enough in hand for batches to grow meanwhile.
+
+        Only quick tasks are queued up in children; with slow ones, or few, nothing ever waits for company.
+        """
+        return (
+            not self._stops_asked
+            and len(self._parts.ledger) - len(self._waiting_room) > 4 * self._parts.pool.size
+        )
 
     def _admit(self, deliveries: list[Delivery]) -> None:
         ready: list[Entry] = []
@@ -193,11 +206,11 @@ class Loop:
             LONGEST_SLEEP,
             self._leave_at - now,
             self._give_up_at - now,
-            parts.settler.seconds_to_next(now),
+            parts.settler.seconds_to_next(now, lingering=self._may_linger()),
             parts.dispatcher.seconds_to_tell_started(),
         ]
         if not self._stops_asked:
-            if self._hungry and self._room() > 0:
+            if self._hungry and (room := self._room()) > 0 and (room >= BATCH or not self._may_linger()):
                 moments.append(self._outage.seconds_left(now))
             if len(self._waiting_room) and parts.pool.room() > 0:
                 moments.append(self._waiting_room.seconds_to_next(now))

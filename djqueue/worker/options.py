@@ -61,7 +61,9 @@ def worker_options(given: Mapping[str, Any]) -> WorkerOptions:
         )
     queues = _queues(given, problems)
     options = {
-        "concurrency": _count(given, "concurrency", settings.WORKER_CONCURRENCY or _usable_cpus(), 1, problems),
+        "concurrency": _count(
+            given, "concurrency", settings.WORKER_CONCURRENCY or _usable_cpus(), 1, problems
+        ),
         "prefetch_multiplier": _count(
             given, "prefetch_multiplier", settings.WORKER_PREFETCH_MULTIPLIER, 0, problems
         ),
@@ -74,7 +76,9 @@ def worker_options(given: Mapping[str, Any]) -> WorkerOptions:
     }
     level = _level(given, problems)
     if problems:
-        raise ImproperlyConfigured("The worker cannot start:\n" + "\n".join(f"  - {line}" for line in problems))
+        raise ImproperlyConfigured(
+            "The worker cannot start:\n" + "\n".join(f"  - {line}" for line in problems)
+        )
     return WorkerOptions(
         hostname=node_name(given.get("hostname")),
         queues=queues,
@@ -99,19 +103,17 @@ def _chosen(given: Mapping[str, Any], name: str, default: Any) -> Any:
 def _count(
     given: Mapping[str, Any], name: str, default: int | None, least: int, problems: list[str]
 ) -> int | None:
-    value = _chosen(given, name, default)
+    value: int | None = _chosen(given, name, default)
     if value is not None and value < least:
         problems.append(f"--{name.replace('_', '-')} is {value}; give {least} or more.")
-    return value  # type: ignore[no-any-return]
+    return value
 
 
-def _limit(
-    given: Mapping[str, Any], name: str, default: float | None, problems: list[str]
-) -> float | None:
-    value = _chosen(given, name, default)
+def _limit(given: Mapping[str, Any], name: str, default: float | None, problems: list[str]) -> float | None:
+    value: float | None = _chosen(given, name, default)
     if value is not None and value <= 0:
         problems.append(f"--{name.replace('_', '-')} is {value}; give seconds above 0, or leave it out.")
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _queues(given: Mapping[str, Any], problems: list[str]) -> tuple[str, ...]:

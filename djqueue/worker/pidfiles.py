@@ -25,8 +25,8 @@ def pid_file(path: Path) -> Iterator[None]:
         holder = _holder(path)
         if holder is not None and _lives(holder):
             raise ImproperlyConfigured(
-                f"The pid file {path} belongs to process {holder}, which is running. Stop that worker, or give"
-                " this one another --pidfile."
+                f"The pid file {path} belongs to process {holder}, which is running. Stop that worker, or"
+                " give this one another --pidfile."
             ) from None
         path.unlink(missing_ok=True)
         _write(path)

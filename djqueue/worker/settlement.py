@@ -26,6 +26,10 @@ class Settler:
     `publish` sends follow-ups; `told_lost` hears of deliveries that were no longer ours.
     """
 
+    #: so many ends are settled at once even if more are about to come
+    BATCH = 32
+    #: an end waits at most so long for company, seconds
+    LINGER = 0.005
     #: above so many unsettled ends the loop receives nothing new (a store that is down must not fill memory)
     MOST_WAITING = 1_000
 
@@ -43,6 +47,7 @@ class Settler:
         self._documents: list[Document] = []
         self._follow_ups: list[Outgoing] = []
         self._settlements: list[Settlement] = []
+        self._waiting_since: float | None = None
         self.outage = Outage(self._say_deferred, log_lines.results_stored)
 
     def __len__(self) -> int:
@@ -73,6 +78,12 @@ class Settler:
         """Take a state of a task that goes on."""
         self._documents.append(document)
 
+    def is_worth_a_batch(self, now: float) -> bool:
+        """Return whether enough has come together, or has waited long enough."""
+        if self._waiting_since is None and len(self):
+            self._waiting_since = now
+        return len(self) >= self.BATCH or now - (self._waiting_since or now) >= self.LINGER
+
     def settle(self, now: float) -> bool:
         """Store, send and settle all that waits; return whether nothing waits any more.
 
@@ -94,6 +105,7 @@ class Settler:
             return False
         self.outage.over(now)
         self._documents, self._follow_ups, self._settlements = [], [], []
+        self._waiting_since = None
         for delivery in lost:
             self._told_lost(delivery)
         return True
@@ -115,9 +127,13 @@ class Settler:
             self._told_lost(delivery)
         return lost
 
-    def seconds_to_next(self, now: float) -> float:
-        """Return in how many seconds trying again makes sense (infinity: nothing waits)."""
-        return self.outage.seconds_left(now) if len(self) else float("inf")
+    def seconds_to_next(self, now: float, *, lingering: bool = False) -> float:
+        """Return in how many seconds settling makes sense (infinity: nothing waits)."""
+        if not len(self):
+            return float("inf")
+        if lingering and self._waiting_since is not None and len(self) < self.BATCH:
+            return max(self._waiting_since + self.LINGER - now, self.outage.seconds_left(now))
+        return self.outage.seconds_left(now)
 
     def _say_deferred(self, error: Exception) -> None:
         kind = "" if isinstance(error, BackendStoreError) else f"{type(error).__name__}: "

@@ -15,8 +15,8 @@ from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from djqueue import schedules as pure
 from djqueue.conf import settings
-from djqueue.schedules import BaseSchedule, clocked, crontab, schedule
 from djqueue_beat.models.columns import TimeZoneField, as_zone
 from djqueue_beat.moments import from_column, to_column
 
@@ -43,7 +43,7 @@ class ScheduleRow(models.Model):
         abstract = True
 
     @property
-    def schedule(self) -> BaseSchedule:
+    def schedule(self) -> pure.BaseSchedule:
         """The pure schedule. Raises ValueError when the row does not describe one."""
         raise NotImplementedError
 
@@ -75,7 +75,7 @@ class IntervalSchedule(ScheduleRow):
         return f"every {self.period_singular}" if self.every == 1 else f"every {self.every} {self.period}"
 
     @property
-    def schedule(self) -> schedule:
+    def schedule(self) -> pure.schedule:
         """The interval as a pure schedule."""
         return self.every_so_often(relative=False)
 
@@ -84,7 +84,7 @@ class IntervalSchedule(ScheduleRow):
         """The period's name without the s."""
         return str(self.period).removesuffix("s")
 
-    def every_so_often(self, relative: bool) -> schedule:
+    def every_so_often(self, relative: bool) -> pure.schedule:
         """Return the pure schedule, rounded down to full units if `relative`.
 
         Raises:
@@ -94,10 +94,10 @@ class IntervalSchedule(ScheduleRow):
             raise ValueError(
                 f"period is {self.period!r}; it must be one of {', '.join(dict(PERIOD_CHOICES))}."
             )
-        return schedule(timedelta(**{self.period: self.every}), relative)
+        return pure.schedule(timedelta(**{self.period: self.every}), relative)
 
     @classmethod
-    def from_schedule(cls, given: schedule, period: str | None = None) -> IntervalSchedule:
+    def from_schedule(cls, given: pure.schedule, period: str | None = None) -> IntervalSchedule:
         """Return the row of an interval, in the largest unit that fits; it may not be saved yet."""
         units = [period] if period else [name for name, _label in PERIOD_CHOICES]
         for name in units:
@@ -126,7 +126,9 @@ class CrontabSchedule(ScheduleRow):
         default="*",
         help_text=_('0 (Sunday) to 6, "mon-fri", "sat,sun".'),
     )
-    timezone = TimeZoneField(_("time zone"), default=project_zone, help_text=_("Whose wall clock counts."))
+    timezone: Any = TimeZoneField(
+        _("time zone"), default=project_zone, help_text=_("Whose wall clock counts.")
+    )
 
     class Meta:
         verbose_name = _("crontab")
@@ -145,10 +147,10 @@ class CrontabSchedule(ScheduleRow):
         return f"{line} (m/h/dM/MY/d) {self.timezone}"
 
     @property
-    def schedule(self) -> crontab:
+    def schedule(self) -> pure.crontab:
         """The crontab as a pure schedule."""
         zone = self.timezone if isinstance(self.timezone, ZoneInfo) else as_zone(str(self.timezone))
-        return crontab(**{name: getattr(self, name) for name in CRONTAB_FIELDS}, tz=zone)
+        return pure.crontab(**{name: getattr(self, name) for name in CRONTAB_FIELDS}, tz=zone)
 
     @property
     def human_readable(self) -> str:
@@ -163,18 +165,18 @@ class CrontabSchedule(ScheduleRow):
         problems: dict[str, str] = {}
         for name in CRONTAB_FIELDS:
             try:
-                crontab(**{name: getattr(self, name)})
+                pure.crontab(**{name: getattr(self, name)})
             except (TypeError, ValueError) as error:
                 problems[name] = str(error)
         if problems:
             raise ValidationError(problems)
         try:
-            crontab(**{name: getattr(self, name) for name in CRONTAB_FIELDS})
+            pure.crontab(**{name: getattr(self, name) for name in CRONTAB_FIELDS})
         except ValueError as error:
             raise ValidationError({"day_of_month": str(error)}) from error
 
     @classmethod
-    def from_schedule(cls, given: crontab) -> CrontabSchedule:
+    def from_schedule(cls, given: pure.crontab) -> CrontabSchedule:
         """Return the row of a crontab; it may not be saved yet."""
         return cls._same(**given.texts, timezone=as_zone(str(given.zone())))
 
@@ -193,12 +195,12 @@ class ClockedSchedule(ScheduleRow):
         return str(self.clocked_time)
 
     @property
-    def schedule(self) -> clocked:
+    def schedule(self) -> pure.clocked:
         """The moment as a pure schedule."""
-        return clocked(from_column(self.clocked_time))
+        return pure.clocked(from_column(self.clocked_time))
 
     @classmethod
-    def from_schedule(cls, given: clocked) -> ClockedSchedule:
+    def from_schedule(cls, given: pure.clocked) -> ClockedSchedule:
         """Return the row of a moment; it may not be saved yet."""
         when: datetime = given.utc(given.clocked_time)
         return cls._same(clocked_time=to_column(when))

@@ -112,7 +112,7 @@ class PeriodicTask(models.Model):
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["enabled", "next_run_at"], name="djq_beat_due")
         ]
-        permissions: ClassVar[list[tuple[str, str]]] = [("run_periodictask", "Can run periodic tasks now")]
+        permissions = [("run_periodictask", "Can run periodic tasks now")]
 
     def __str__(self) -> str:
         return f"{self.name}: {self.in_words}"
@@ -226,9 +226,9 @@ class PeriodicTask(models.Model):
     # What beat's columns were when they were read
 
     @classmethod
-    def from_db(cls, db: str | None, field_names: Any, values: Any) -> Self:
+    def from_db(cls, db: str | None, field_names: Any, values: Any, **how: Any) -> Self:
         """Read a row, and remember what beat's columns held."""
-        row = super().from_db(db, field_names, values)
+        row = super().from_db(db, field_names, values, **how)
         row._remember()
         return row
 

@@ -143,7 +143,9 @@ def test_healthy_tasks_beside_one_that_kills_whole_workers_are_not_counted(
     send(ledger, 100, 0.02)
     for _ in range(6):  # one more than TASK_MAX_DELIVERIES
         seen = len(ledger.ids(ledgers.STARTED))
-        wait_until(lambda seen=seen: len(ledger.ids(ledgers.STARTED)) >= seen + 3, WAIT, "some tasks to start")
+        wait_until(
+            lambda seen=seen: len(ledger.ids(ledgers.STARTED)) >= seen + 3, WAIT, "some tasks to start"
+        )
         worker.kill()
         worker = start(processes)
     wait_for_ends(ledger, 100)

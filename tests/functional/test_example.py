@@ -43,10 +43,10 @@ def test_the_demo_indexes_files_sees_a_schedule_fire_and_stops_cleanly(tmp_path:
 
 @pytest.mark.timeout(120)
 def test_the_demo_fails_when_its_worker_does_and_shows_why(tmp_path: Path) -> None:
-    done = manage(tmp_path, "demo", "--files", "1", "--logs", str(tmp_path), DJQUEUE_BROKER_URL="memory://")
+    done = manage(tmp_path, "demo", "--files", "1", "--logs", str(tmp_path), DJQUEUE_WORKER_POOL="bathtub")
     assert done.returncode == 1
     assert "runworker ended with exit status" in done.stderr
-    assert "memory://" in done.stderr
+    assert "bathtub" in done.stderr
 
 
 def test_an_order_is_charged_and_receipted_by_its_tasks(tmp_path: Path) -> None:

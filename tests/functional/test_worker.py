@@ -5,6 +5,7 @@ Each test starts the command, sends through the public names, and waits for resu
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from pathlib import Path
@@ -62,8 +63,10 @@ def test_a_failure_comes_back_as_the_exception_with_its_traceback(worker: Comman
     with pytest.raises(tasks.Expected, match="out of ink"):
         result.get(timeout=WAIT)
     assert result.state == "FAILURE"
-    assert 'raise Expected(message)' in (result.traceback or "")
-    worker.wait_for_line(r"Task tests\.project\.tasks\.fail\[.*\] raised unexpected: Expected\('out of ink'\)")
+    assert "raise Expected(message)" in (result.traceback or "")
+    worker.wait_for_line(
+        r"Task tests\.project\.tasks\.fail\[.*\] raised unexpected: Expected\('out of ink'\)"
+    )
 
 
 def test_retries_come_back_until_the_task_succeeds(worker: Command) -> None:
@@ -130,9 +133,9 @@ def test_a_short_task_never_waits_behind_a_long_one(worker: Command, tmp_path: P
 
 
 def test_what_a_rolled_back_transaction_sent_never_runs(worker: Command) -> None:
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
+    with transaction.atomic():
         dropped = tasks.make_user.delay("dropped")
-        raise ZeroDivisionError
+        transaction.set_rollback(True)
     with transaction.atomic():
         sent = tasks.make_user.delay("sent")
         with pytest.raises(NotSentYet):
@@ -262,7 +265,7 @@ def test_the_handle_works_in_another_process_by_its_id(worker: Command) -> None:
 def test_a_rate_limit_spaces_the_starts(worker: Command) -> None:
     results = [tasks.now_and_then.delay() for _ in range(4)]
     moments = sorted(result.get(timeout=WAIT) for result in results)
-    gaps = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
     assert min(gaps) > 0.15, f"5/s means one every 0.2 s; the gaps were {gaps}"
 
 

@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
 DIRECTORY = Path(os.environ.get("DJQUEUE_TEST_DIR") or tempfile.mkdtemp(prefix="djqueue-tests-"))
 
 
@@ -44,7 +43,9 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "rest_framework",
-    *(name for name in ("djqueue", "djqueue_results", "djqueue_beat") if (ROOT / name / "apps.py").exists()),
+    "djqueue",
+    "djqueue_results",
+    "djqueue_beat",
     "tests.project",
 ]
 MIDDLEWARE = [

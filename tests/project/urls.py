@@ -5,11 +5,10 @@ Requests of tests come in; the apps of the suite answer them.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 from django.contrib import admin
 from django.urls import include, path
 
-urlpatterns = [path("admin/", admin.site.urls)]
-if find_spec("djqueue_results") and find_spec("djqueue_results.api"):
-    urlpatterns += [path("api/tasks/", include("djqueue_results.api.urls"))]
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("api/tasks/", include("djqueue_results.api.urls")),
+]

@@ -1,8 +1,9 @@
 """Running the code on a page of the documentation, as a reader would who types it all in.
 
-A Markdown page comes in. Its Python blocks that begin with a comment naming a file become those files of a
-scratch project; the others run in that project, in order, beside a worker. Where a line ends in a comment
-that is a literal, the expression must have that value. `<!-- not run: why -->` before a block leaves it out.
+A Markdown page comes in. Its Python blocks that begin with a comment naming a file, or follow a line that
+names one, become those files of a scratch project; the others run in that project, in order, beside a worker.
+Where a line ends in a comment that is a literal, the expression must have that value. `<!-- not run: why -->`
+before a block leaves it out.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ BLOCK = re.compile(
 )
 NOT_RUN = re.compile(r"<!-- not run: .+ -->\s*\Z")
 FILE = re.compile(r"# (?P<path>[\w/]+\.py)\b")
+FILE_BEFORE = re.compile(r"`(?P<path>[\w/]+\.py)`[^`\n]*:\s*\Z")
 EXPECTED = re.compile(r"^(?P<expression>[^#]+?)\s+# (?P<value>[^#]+)$")
 
 #: What `django-admin startproject` gives, as far as pages may rely on it.
@@ -90,14 +92,16 @@ def read_page(path: Path) -> Page:
     """Return the blocks of the page that are to be run."""
     page, text = Page(path), path.read_text()
     for match in BLOCK.finditer(text):
-        code = textwrap.dedent(match["code"])
+        code, before = textwrap.dedent(match["code"]), text[: match.start()]
         if match["language"] in ("console", "sh", "shell"):
             page.commands += code
-        if match["language"] != "python" or NOT_RUN.search(text[: match.start()].rstrip() + "\n"):
+        if match["language"] != "python" or NOT_RUN.search(before):
             continue
-        named = FILE.match(code)
+        named = FILE.match(code) or FILE_BEFORE.search(before)
         if named:
-            page.files[named["path"]] = page.files.get(named["path"], "") + code + "\n"
+            # The settings of a project called mysite are those of the scratch project.
+            name = "settings.py" if named["path"].endswith("settings.py") else named["path"]
+            page.files[name] = page.files.get(name, "") + code + "\n"
         else:
             page.loose.append(code)
     return page

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
 from typing import Any
 
 from tests.support import proctree
@@ -87,37 +87,37 @@ class Command:
 
     # What is done to it
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         """Send a signal to the main process only."""
         self._process.send_signal(number)
 
-    def signal_tree(self, number: signal.Signals) -> list[int]:
+    def signal_tree(self, number: Signals) -> list[int]:
         """Send a signal to the main process and all descendants; return their pids."""
         return proctree.signal_tree(self.pid, number)
 
     def stop(self) -> None:
         """Freeze the whole tree (SIGSTOP)."""
-        self.signal_tree(signal.SIGSTOP)
+        self.signal_tree(SIGSTOP)
 
     def cont(self) -> None:
         """Let the whole tree run again (SIGCONT)."""
-        self.signal_tree(signal.SIGCONT)
+        self.signal_tree(SIGCONT)
 
     def kill(self) -> list[int]:
         """Kill the whole tree with SIGKILL, wait until it is gone, and return who was killed."""
-        tree = self.signal_tree(signal.SIGKILL)
+        tree = self.signal_tree(SIGKILL)
         self.wait(within=5)
         wait_until(lambda: not any(map(proctree.is_alive, tree)), 5, f"for the tree of {self} to be gone")
         return tree
 
     def kill_main(self) -> None:
         """Kill the main process only (SIGKILL); its children are left to notice."""
-        self.signal(signal.SIGKILL)
+        self.signal(SIGKILL)
         self.wait(within=5)
 
     def terminate(self, within: float = 15) -> int:
         """Ask the main process to end (SIGTERM), and return its exit status."""
-        self.signal(signal.SIGTERM)
+        self.signal(SIGTERM)
         return self.wait(within)
 
     def wait(self, within: float) -> int:
@@ -168,7 +168,7 @@ class Processes:
         while left := self.survivors():
             for pid in left:
                 with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, SIGKILL)
             for command in self.commands:
                 if command.pid in left:
                     command.wait(within=5)

@@ -10,7 +10,8 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-import factory
+from factory.declarations import LazyAttribute, LazyFunction
+from factory.django import DjangoModelFactory
 
 from djqueue import states
 from djqueue.core.requests import attempt_number
@@ -30,13 +31,13 @@ def document(task_id: str = "", status: str = states.SUCCESS, **fields: Any) -> 
     return Document(task_id or str(uuid.uuid4()), status, **fields)
 
 
-class TaskResultFactory(factory.django.DjangoModelFactory[TaskResult]):
+class TaskResultFactory(DjangoModelFactory[TaskResult]):
     """Makes rows of successful tasks."""
 
     class Meta:
         model = TaskResult
 
-    task_id = factory.LazyFunction(lambda: str(uuid.uuid4()))
+    task_id = LazyFunction(lambda: str(uuid.uuid4()))
     task_name = "shop.tasks.add"
     task_args = '"(2, 2)"'
     task_kwargs = '"{}"'
@@ -47,4 +48,4 @@ class TaskResultFactory(factory.django.DjangoModelFactory[TaskResult]):
     meta = '{"children": []}'
     date_started = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
     date_done = datetime(2026, 11, 20, 12, 0, 1, 500000, tzinfo=UTC)
-    fence = factory.LazyAttribute(lambda row: fence(row.status, 0))
+    fence = LazyAttribute(lambda row: fence(row.status, 0))

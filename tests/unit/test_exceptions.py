@@ -152,7 +152,8 @@ def test_args_that_json_cannot_carry_travel_as_text() -> None:
     dumps_json(wire)
     user, a_set, odd_keys, broken, a_ring, lazy, a_class = wire["exc_message"]
     assert user == "<User: >"
-    assert (a_set, odd_keys, a_ring) == ("{1, 2}", "{3: 4}", "[[...]]")
+    assert (a_set, odd_keys) == ("{1, 2}", "{3: 4}")
+    assert a_ring.startswith("[<Recursion on list")
     assert (lazy, a_class) == ("Save", "<class 'float'>")
     assert broken == "<Broken whose repr raised ZeroDivisionError>"
 

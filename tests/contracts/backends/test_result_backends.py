@@ -1,71 +1,29 @@
 """What every result store must do, asked of each of them.
 
 Documents go in and come back; the rules about which write may replace which are checked case by case, by
-random histories, and under writers in threads and processes. A new store is one more line in `STORES`.
+random histories. A new store is one more line in `stores.py`.
 """
 
 from __future__ import annotations
 
-import os
-import random
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
-from django.conf import settings as django_settings
-from django.db import connections
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from djqueue import states
 from djqueue.conf import settings as djqueue_settings
 from djqueue.core.requests import attempt_number
-from djqueue.result.backends import backend
 from djqueue.result.contract import ResultBackend
 from djqueue.result.documents import Document
-from djqueue_results.backends import statements
-from tests.support.processes import ROOT
+from tests.contracts.backends.stores import in_thread
 from tests.support.results import document
 from tests.support.waiting import wait_until
 
 NOT_TERMINAL = [states.PENDING, states.RECEIVED, states.STARTED, states.RETRY, "PROGRESS"]
 TERMINAL = [states.SUCCESS, states.FAILURE, states.REVOKED]
-
-
-def django_db(monkeypatch: pytest.MonkeyPatch) -> ResultBackend:
-    """Return the ORM store as it is."""
-    return backend("django-db")
-
-
-def django_db_row_by_row(monkeypatch: pytest.MonkeyPatch) -> ResultBackend:
-    """Return the ORM store as it works on databases of which it does not know the bulk statement."""
-    monkeypatch.setattr(statements, "DIALECTS", {})
-    return backend("django-db")
-
-
-STORES: dict[str, Callable[[pytest.MonkeyPatch], ResultBackend]] = {
-    "django-db": django_db,
-    "django-db, row by row": django_db_row_by_row,
-}
-
-
-@pytest.fixture(params=STORES)
-def store_name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def store(store_name: str, db: None, monkeypatch: pytest.MonkeyPatch) -> ResultBackend:
-    return STORES[store_name](monkeypatch)
-
-
-@pytest.fixture
-def shared_store(transactional_db: None, store: ResultBackend) -> ResultBackend:
-    """Return the store for tests in which others look at it, too: what is written is committed."""
-    return store
 
 
 def stored(store: ResultBackend, *documents: Document) -> Document:
@@ -346,66 +304,3 @@ def test_a_closed_store_opens_again(store: ResultBackend) -> None:
 
 def test_the_address_can_be_shown(store: ResultBackend) -> None:
     assert "django-db" in store.as_uri()
-
-
-# Many writers
-
-
-def in_thread(work: Callable[[], object]) -> None:
-    """Do the work and leave no connection behind."""
-    try:
-        work()
-    finally:
-        connections.close_all()
-
-
-def test_threads_that_write_at_once_leave_the_newest(shared_store: ResultBackend) -> None:
-    tasks = [f"task-{number}" for number in range(20)]
-    errors: list[BaseException] = []
-
-    def write(seed: int) -> None:
-        chance = random.Random(seed)
-        try:
-            for _ in range(10):
-                some = chance.sample(tasks, 8)
-                shared_store.store_many(
-                    [document(one, states.STARTED, retries=chance.randrange(50), value=seed) for one in some]
-                )
-            shared_store.store_many(
-                [document(one, states.FAILURE, retries=50 + seed, value=seed) for one in tasks]
-            )
-        except BaseException as error:
-            errors.append(error)
-
-    writers = [threading.Thread(target=in_thread, args=[lambda seed=seed: write(seed)]) for seed in range(4)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert errors == []
-    assert {(one.retries, one.result) for one in shared_store.fetch_many(tasks).values()} == {(53, "3")}
-
-
-PROCESS = """
-import sys
-import django
-import pytest
-django.setup()
-from tests.contracts.backends.test_result_backends import STORES
-from tests.support.results import document
-store, seed = STORES[sys.argv[1]](pytest.MonkeyPatch()), int(sys.argv[2])
-for round in range(20):
-    store.store_many([document(f"task-{n}", "STARTED", retries=round * 3 + seed) for n in range(30)])
-"""
-
-
-def test_processes_that_write_at_once_leave_the_newest(shared_store: ResultBackend, store_name: str) -> None:
-    environment = {**os.environ, "DJQUEUE_TEST_DIR": str(django_settings.DIRECTORY)}
-    writers = [
-        subprocess.Popen([sys.executable, "-c", PROCESS, store_name, str(seed)], env=environment, cwd=ROOT)
-        for seed in range(3)
-    ]
-    assert [writer.wait(timeout=50) for writer in writers] == [0, 0, 0]
-    kept = shared_store.fetch_many([f"task-{number}" for number in range(30)])
-    assert {one.retries for one in kept.values()} == {59}
-    assert len(kept) == 30

@@ -77,6 +77,13 @@ def nothing() -> int:
     return os.getpid()
 
 
+def note(path: str, text: str) -> None:
+    """Append a line, in one write."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(descriptor, f"{text}\n".encode())
+    os.close(descriptor)
+
+
 def wait_for(path: str) -> str:
     """Run until somebody makes the file: a long job that ends when the test says so."""
     while not os.path.exists(path):

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import factory
+from factory.declarations import Sequence
+from factory.django import DjangoModelFactory
 
 from djqueue.schedules import crontab, schedule
 from djqueue_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
 
-class PeriodicTaskFactory(factory.django.DjangoModelFactory):
+class PeriodicTaskFactory(DjangoModelFactory):
     """A periodic task; `interval` in seconds or `crontab` as a line (day of the week last)."""
 
     class Meta:
         model = PeriodicTask
 
-    name = factory.Sequence(lambda number: f"entry {number}")
+    name = Sequence(lambda number: f"entry {number}")
     task = "tests.project.tasks.add"
     args = "[1, 2]"
     interval: Any = 10

@@ -403,7 +403,11 @@ def test_what_is_undone_takes_its_messages_along() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_two_beats_that_start_together_keep_each_entry_once() -> None:
     entries = {f"entry {number}": REPORT for number in range(5)}
-    run_together(2, lambda: keep(Bench(), entries) and None)
+
+    def start() -> None:
+        keep(Bench(), entries)
+
+    run_together(2, start)
     assert PeriodicTask.objects.count() == 5
     assert CrontabSchedule.objects.count() == 1
     assert PeriodicTasks.last_change() is not None

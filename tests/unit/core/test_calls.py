@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from kombu import Queue
+from kombu.entity import Queue
 
 from djqueue.conf import settings
 from djqueue.core.calls import Plan, asked
@@ -42,6 +42,8 @@ def test_args_must_be_a_list_or_tuple(args: Any) -> None:
 def test_kwargs_must_be_a_mapping() -> None:
     with pytest.raises(TypeError, match=r"kwargs of t\.add must be a mapping"):
         asked(PLAN, (), [("a", 1)], {})
+    with pytest.raises(TypeError, match="must be text; one is 5"):
+        asked(PLAN, (), {5: 1}, {})
 
 
 def test_options_get_their_names_in_the_call() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import pickle
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,34 +11,14 @@ from hypothesis import strategies as st
 
 from djqueue.conf import settings
 from djqueue.core import moments, protocol
-from djqueue.core.calls import PROTOCOL_HEADERS, Call, Plan, asked
+from djqueue.core.calls import PROTOCOL_HEADERS, Plan, asked
 from djqueue.core.messages import WireMessage
-from djqueue.exceptions import ContentDisallowed, DecodeError, EncodeError, InvalidTaskError
-
-ID = "11111111-2222-4333-8444-555555555555"
-BODY = [[2, 2], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
-NOTHING = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-SIGNATURE = {
-    "task": "t.next",
-    "args": [],
-    "kwargs": {},
-    "options": {},
-    "subtask_type": None,
-    "immutable": False,
-}
-
-
-def message(body: Any = BODY, properties: Any = None, **headers: Any) -> WireMessage:
-    """Return a message with the headers `task` and `id` and those given."""
-    headers = {"task": "t.add", "id": ID, **headers}
-    return WireMessage(headers, {} if properties is None else properties, json.dumps(body).encode())
+from djqueue.exceptions import EncodeError, InvalidTaskError
+from tests.unit.core.handmade import ID, JSON, SIGNATURE, message
 
 
 def request_of(**headers: Any) -> Any:
     return protocol.read_headers(message(**headers), {}, 0)
-
-
-# Headers
 
 
 def test_task_and_id_are_all_a_message_needs() -> None:
@@ -236,11 +214,6 @@ def test_properties_that_are_no_object_do_no_harm() -> None:
     assert protocol.read_headers(odd).properties == {}
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("2030-01-01"),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
-    max_leaves=8,
-)
 HEADER_NAMES = st.sampled_from([*PROTOCOL_HEADERS, "compression", "x-other", ""])
 HEADERS = st.dictionaries(HEADER_NAMES, JSON, max_size=8)
 
@@ -256,227 +229,6 @@ def test_any_headers_give_a_request_or_an_invalid_task_error(headers: Any, sent:
     protocol.due_at(request), protocol.expires_at(request), protocol.time_limits(request)
     assert isinstance(request.id, str)
     assert isinstance(request.retries, int)
-
-
-# Bodies
-
-
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        ([[1], {"a": 2}, {}], ([1], {"a": 2}, NOTHING)),
-        ([[1], {}, None], ([1], {}, NOTHING)),
-        ([[1], {}], ([1], {}, NOTHING)),
-        ([[1], {}, {"callbacks": SIGNATURE}], ([1], {}, {**NOTHING, "callbacks": [SIGNATURE]})),
-        ([[1], {}, {"chord": SIGNATURE, "other": 5}], ([1], {}, {**NOTHING, "chord": SIGNATURE})),
-        ([[1], {}, {"chord": {}, "chain": []}], ([1], {}, {**NOTHING, "chain": []})),
-        ({"args": [1], "kwargs": {"a": 2}}, ([1], {"a": 2}, NOTHING)),
-        ({"args": [1], "errbacks": [SIGNATURE]}, ([1], {}, {**NOTHING, "errbacks": [SIGNATURE]})),
-    ],
-    ids=str,
-)
-def test_bodies_of_every_sender_are_read(body: Any, expected: Any) -> None:
-    assert protocol.read_body(message(body)) == expected
-
-
-@pytest.mark.parametrize(
-    ("body", "what"),
-    [
-        ([], "[args, kwargs, embed]"),
-        ({}, "[args, kwargs, embed]"),
-        ([[1]], "[args, kwargs, embed]"),
-        ([[1], {}, {}, 4], "[args, kwargs, embed]"),
-        ("text", "[args, kwargs, embed]"),
-        (None, "[args, kwargs, embed]; it is missing"),
-        (7, "[args, kwargs, embed]"),
-        ([None, {}, {}], "args"),
-        (["ab", {}, {}], "args"),
-        ([{"0": 1}, {}, {}], "args"),
-        ([[1], None, {}], "kwargs"),
-        ([[1], [], {}], "kwargs"),
-        ([[1], {}, []], "third part"),
-        ([[1], {}, {"callbacks": "x"}], "callbacks"),
-        ([[1], {}, {"callbacks": [1]}], "callbacks"),
-        ([[1], {}, {"errbacks": [{"task": 5}]}], "errbacks"),
-        ([[1], {}, {"chain": [{}]}], "chain"),
-        ([[1], {}, {"chain": 5}], "chain"),
-        ([[1], {}, {"chord": [SIGNATURE]}], "chord"),
-    ],
-    ids=str,
-)
-def test_bodies_that_hold_no_arguments_are_refused_in_words(body: Any, what: str) -> None:
-    with pytest.raises(InvalidTaskError) as raised:
-        protocol.read_body(message(body))
-    assert what in str(raised.value)
-
-
-def test_keyword_arguments_must_have_text_as_keys_whatever_the_serializer() -> None:
-    odd = WireMessage(
-        {"task": "t", "id": ID}, {}, pickle.dumps(([], {1: 2}, {})), "application/x-python-serialize"
-    )
-    with pytest.raises(InvalidTaskError, match="text keys"):
-        protocol.read_body(odd, accept=["pickle"])
-
-
-def test_only_accepted_content_is_read_and_the_setting_says_which() -> None:
-    sent = protocol.encode(asked(Plan("t", serializer="pickle"), ({1},), {}, {}))
-    with pytest.raises(ContentDisallowed):
-        protocol.read_body(sent)
-    with settings.override(ACCEPT_CONTENT=["json", "pickle"]):
-        assert protocol.read_body(sent)[0] == ({1},)
-
-
-def test_a_body_that_cannot_be_read_is_a_decode_error() -> None:
-    broken = message()
-    broken.body = b"[["
-    with pytest.raises(DecodeError):
-        protocol.read_body(broken)
-    packed = message(compression="application/x-gzip")
-    with pytest.raises(DecodeError, match="decompressed"):
-        protocol.read_body(packed)
-    with pytest.raises(DecodeError, match="not installed"):
-        protocol.read_body(message(compression=["odd"]))
-
-
-@given(JSON)
-def test_any_json_body_is_arguments_or_an_invalid_task_error(body: Any) -> None:
-    try:
-        args, kwargs, embed = protocol.read_body(message(body))
-    except InvalidTaskError:
-        return
-    assert isinstance(args, list)
-    assert isinstance(kwargs, dict)
-    assert list(embed) == list(NOTHING)
-
-
-# Protocol 1
-
-
-def v1(body: Any, headers: Any = None, **more: Any) -> WireMessage:
-    return WireMessage(headers, {"correlation_id": ID}, json.dumps(body).encode(), **more)
-
-
-@pytest.mark.parametrize("headers", [None, {}])
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"task": "t.add", "id": ID, "args": [2, 2]},
-        {"task": "t.add", "id": ID, "args": [2, 2], "kwargs": {}},
-        {"task": "t.add", "id": ID, "args": [2, 2], "kwargs": {}, "expires": None, "eta": None, "utc": None},
-        {"task": "t.add", "id": ID, "args": [2, 2], "retries": None, "timelimit": [None, None]},
-    ],
-    ids=len,
-)
-def test_protocol_1_in_all_its_shortness_becomes_protocol_2(body: Any, headers: Any) -> None:
-    upgraded = protocol.upgrade_v1(v1(body, headers))
-    request = protocol.read_headers(upgraded, {}, 0)
-    assert (request.task, request.id, request.root_id) == ("t.add", ID, ID)
-    assert (request.argsrepr, request.kwargsrepr) == ("[2, 2]", "{}")
-    assert protocol.read_body(upgraded) == ([2, 2], {}, NOTHING)
-    assert request.correlation_id == ID
-
-
-def test_what_protocol_1_says_in_the_body_is_in_the_headers_afterwards() -> None:
-    body = {
-        "task": "t.add",
-        "id": ID,
-        "args": [1],
-        "kwargs": {"y": 2},
-        "taskset": "g",
-        "group_index": 3,
-        "retries": 2,
-        "eta": "2030-01-01T00:00:00",
-        "expires": "2031-01-01T00:00:00+00:00",
-        "utc": True,
-        "callbacks": [SIGNATURE],
-        "errbacks": None,
-        "timelimit": [30, 20],
-        "chord": SIGNATURE,
-    }
-    upgraded = protocol.upgrade_v1(v1(body, {"x-other": 1}))
-    assert list(upgraded.headers)[:-1] == list(PROTOCOL_HEADERS)
-    request = protocol.read_headers(upgraded, {}, 0)
-    assert (request.group, request.group_index, request.retries) == ("g", 3, 2)
-    assert protocol.time_limits(request) == (30, 20)
-    assert protocol.due_at(request) == datetime(2030, 1, 1, tzinfo=UTC).timestamp()
-    assert request.headers == {"x-other": 1}
-    _, kwargs, embed = protocol.read_body(upgraded)
-    assert kwargs == {"y": 2}
-    assert embed == {"callbacks": [SIGNATURE], "errbacks": None, "chain": None, "chord": SIGNATURE}
-
-
-def test_protocol_1_without_utc_means_the_local_time() -> None:
-    body = {
-        "task": "t",
-        "id": ID,
-        "args": [],
-        "eta": "2030-01-01T00:00:00",
-        "expires": "nonsense",
-        "utc": False,
-    }
-    with settings.override(TIMEZONE="Asia/Tokyo"):
-        upgraded = protocol.upgrade_v1(v1(body))
-    assert upgraded.headers["eta"] == "2030-01-01T00:00:00+09:00"
-    with pytest.raises(InvalidTaskError, match="'expires'"):
-        protocol.read_headers(upgraded)
-
-
-@pytest.mark.parametrize("compression", ["zlib", "bzip2"])
-@pytest.mark.parametrize("serializer", ["json", "yaml", "pickle"])
-def test_protocol_1_is_read_back_whatever_it_was_written_with(serializer: str, compression: str) -> None:
-    options = {"task_protocol": 1, "serializer": serializer, "compression": compression, "task_id": ID}
-    sent = protocol.encode(asked(Plan("t.add"), (1, "é"), {"k": [1]}, options))
-    assert "task" not in sent.headers
-    accept = ["json", serializer]
-    upgraded = protocol.upgrade_v1(sent, accept)
-    assert "compression" not in upgraded.headers
-    args, kwargs, embed = protocol.read_body(upgraded, accept)
-    assert (list(args), kwargs, embed) == ([1, "é"], {"k": [1]}, NOTHING)
-
-
-@pytest.mark.parametrize("body", [{}, {"id": ID}, [], "x", 7, None, {"args": [1]}], ids=str)
-def test_a_message_that_is_no_task_at_all_is_refused(body: Any) -> None:
-    with pytest.raises(InvalidTaskError, match="not a task"):
-        protocol.upgrade_v1(v1(body))
-
-
-@pytest.mark.parametrize(
-    "change", [{"kwargs": None}, {"kwargs": []}, {"args": None}, {"callbacks": 5}], ids=str
-)
-def test_protocol_1_with_odd_arguments_is_refused(change: Any) -> None:
-    with pytest.raises(InvalidTaskError):
-        protocol.upgrade_v1(v1({"task": "t", "id": ID, "args": [], **change}))
-
-
-def test_protocol_1_that_may_not_or_cannot_be_read_is_refused() -> None:
-    with pytest.raises(ContentDisallowed):
-        protocol.upgrade_v1(v1({"task": "t"}, content_type="application/x-python-serialize"))
-    with pytest.raises(DecodeError):
-        protocol.upgrade_v1(WireMessage({}, {}, b"{"))
-    with pytest.raises(InvalidTaskError, match="headers"):
-        protocol.upgrade_v1(v1({"task": "t"}, headers=["x"]))
-
-
-@given(JSON, st.booleans())
-def test_any_json_is_protocol_1_or_an_invalid_task_error(body: Any, complete: bool) -> None:
-    if complete and isinstance(body, dict):
-        body = {"task": "t", "id": ID, **body}
-    try:
-        request = protocol.read_headers(protocol.upgrade_v1(v1(body)))
-    except InvalidTaskError:
-        return
-    assert isinstance(request.task, str)
-
-
-def test_protocol_1_has_no_chains_so_the_rest_is_nested_into_callbacks() -> None:
-    third, second = (
-        {**SIGNATURE, "task": "t.third"},
-        {**SIGNATURE, "task": "t.second", "options": {"link": [1]}},
-    )
-    call = Call(Plan("t.first"), ID, chain=[third, second], callbacks=[SIGNATURE])
-    body = json.loads(protocol.encode_v1(call).body)
-    assert body["callbacks"] == [SIGNATURE, {**second, "options": {"link": [1, third]}}]
-    assert second["options"] == {"link": [1]}
 
 
 # Encoding

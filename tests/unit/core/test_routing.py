@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from kombu import Exchange, Queue
+from kombu.entity import Exchange, Queue
 
 from djqueue.core.calls import Plan, asked
 from djqueue.core.messages import Destination
@@ -104,7 +104,10 @@ def test_exchange_and_routing_key_count_only_together() -> None:
     assert Router().destination("t", kombus) == Destination("feeds", "feeds.rss", "q")
     assert Router().place(asked(Plan("t"), (), {}, {"routing_key": "x"})).routing_key == "default"
     assert Router({"t": both}).place(asked(Plan("t"), (), {}, {})).exchange == "feeds"
-    assert Router().place(asked(Plan("t", **both), (), {}, {})).exchange == "feeds"
+    assert (
+        Router().place(asked(Plan("t", exchange="feeds", routing_key="feeds.rss"), (), {}, {})).exchange
+        == "feeds"
+    )
 
 
 def test_what_a_route_answers_is_not_changed_by_routing() -> None:

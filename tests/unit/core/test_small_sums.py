@@ -49,7 +49,8 @@ def test_a_forked_child_signs_and_answers_under_its_own_name() -> None:
         os._exit(0)
     os.waitpid(child, 0)
     origin, oid = os.read(read, 1000).decode().split()
-    os.close(read), os.close(write)
+    os.close(read)
+    os.close(write)
     assert origin == f"gen{child}@{names.host()}"
     assert (origin, oid) != before
     assert oid != before[1]
@@ -151,6 +152,11 @@ def test_the_delay_doubles_up_to_the_maximum() -> None:
 def test_jitter_draws_from_nothing_to_the_whole_delay(retries: int, factor: int, maximum: int) -> None:
     whole = backoff(retries, factor, maximum, jitter=False)
     asked: list[int] = []
-    assert backoff(retries, factor, maximum, randrange=lambda n: asked.append(n) or n - 1) == whole
+
+    def highest(stop: int) -> int:
+        asked.append(stop)
+        return stop - 1
+
+    assert backoff(retries, factor, maximum, randrange=highest) == whole
     assert asked == [whole + 1]
     assert 0 <= backoff(retries, factor, maximum) <= whole

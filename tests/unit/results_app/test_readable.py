@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from djqueue import states
@@ -19,6 +19,7 @@ anything = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(anything)
 def test_every_value_can_be_written_as_strict_json(value: Any) -> None:
     shown = readable.value_of(document(value=value))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from djqueue import states
@@ -24,6 +24,7 @@ def column(one: Document, name: str) -> object:
     return to_row(one, lambda moment: moment, "now")[COLUMNS.index(name)]
 
 
+@settings(deadline=None)
 @given(st.text() | st.binary(), st.sampled_from(["utf-8", "binary", "latin-1", "no such encoding"]))
 def test_any_result_survives(result: str | bytes, encoding: str) -> None:
     kept = round_trip(document("a", result=result, content_type="x/y", content_encoding=encoding))
@@ -40,6 +41,7 @@ def as_bytes(result: str | bytes, encoding: str) -> bytes:
         return result.encode("utf-8", "surrogatepass")
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(codec=None)))
 def test_every_column_can_be_written_to_any_database(text: str) -> None:
     strange = Document(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import InterfaceError, OperationalError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from djqueue import states
@@ -19,6 +20,7 @@ from djqueue_results.backends import database, statements
 from djqueue_results.backends.database import DatabaseBackend
 from djqueue_results.models import TaskResult
 from djqueue_results.querysets import PRUNED_AT_ONCE
+from djqueue_results.rows import COLUMNS
 from tests.support.results import TaskResultFactory, document
 
 
@@ -97,9 +99,9 @@ def test_large_batches_are_split_by_rows_and_by_text() -> None:
     def sizes(texts: list[int], ids: list[str] | None = None) -> list[int]:
         rows = []
         for number, size in enumerate(texts):
-            row: list[Any] = [None] * len(statements.COLUMNS)
+            row: list[Any] = [None] * len(COLUMNS)
             row[0] = ids[number] if ids else f"{number:05}"
-            row[statements.COLUMNS.index("result")] = "x" * size
+            row[COLUMNS.index("result")] = "x" * size
             rows.append(tuple(row))
         return [len(statement) for statement in statements._in_statements(rows)]
 
@@ -242,7 +244,7 @@ def test_a_short_lock_is_waited_for(
         slept.append(seconds)
         locked.execute("ROLLBACK")
 
-    monkeypatch.setattr(database.time, "sleep", release)
+    monkeypatch.setattr(time, "sleep", release)
     store.store_many([document("a")])
     assert len(slept) == 1
 
@@ -253,7 +255,7 @@ def test_inside_a_transaction_nothing_is_tried_twice(store: DatabaseBackend, mon
 
     def fail(*_: Any) -> None:
         tries.append(1)
-        raise database.OperationalError("deadlock detected")
+        raise OperationalError("deadlock detected")
 
     monkeypatch.setattr(database, "upsert", fail)
     with transaction.atomic(), pytest.raises(BackendStoreError, match="deadlock detected"):
@@ -268,12 +270,11 @@ def test_inside_a_transaction_nothing_is_tried_twice(store: DatabaseBackend, mon
 def test_a_lost_connection_is_replaced(store: DatabaseBackend, monkeypatch: Any) -> None:
     store.store_many([document("a")])
     lost = connection.connection
-    read = database.select
 
     def fail_over_the_lost_one(*arguments: Any) -> Any:
         if connection.connection is lost:
-            raise database.InterfaceError("connection already closed")
-        return read(*arguments)
+            raise InterfaceError("connection already closed")
+        return statements.select(*arguments)
 
     monkeypatch.setattr(database, "select", fail_over_the_lost_one)
     monkeypatch.setattr(connection, "is_usable", lambda: False)
@@ -305,7 +306,7 @@ def test_expired_rows_go_in_small_batches(store: DatabaseBackend) -> None:
 
 @pytest.mark.django_db
 def test_a_long_task_that_ended_lately_is_kept(store: DatabaseBackend) -> None:
-    TaskResultFactory(task_id="a", date_done=datetime.now(UTC))
+    TaskResultFactory.create(task_id="a", date_done=datetime.now(UTC))
     TaskResult.objects.update(date_created=datetime(2020, 1, 1, tzinfo=UTC))
     assert store.clean_up() == 0
 

@@ -74,8 +74,10 @@ class DatabaseSource(Source):
         # Asking first takes no lock: workers woken for one message do not queue up for the writer's.
         if room <= 0 or not (self._expects_more or self._claims.has_ready()):
             return []
-        sqlite.begin_immediately(self._connection())
-        rows = self._claims.take(room)
+        connection = self._connection()
+        sqlite.begin_immediately(connection)
+        with sqlite.unsynced(connection):
+            rows = self._claims.take(room)
         self._expects_more = len(rows) >= room
         deliveries = []
         for row in rows:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from logging import ERROR, INFO
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +29,8 @@ T = TypeVar("T")
 OLDEST_VERSION = (3, 35, 0)
 #: how long a starting or leaving worker waits for the lock, seconds
 LONGEST_WAIT = 30.0
+#: PRAGMA synchronous: no waiting for the disk at each commit
+_NORMAL = 1
 
 
 def is_sqlite(connection: BaseDatabaseWrapper) -> bool:
@@ -69,6 +72,28 @@ def use_wal(connection: BaseDatabaseWrapper) -> None:
         log_lines.journal_mode(connection.alias, mode)
     else:
         log_lines.no_wal(connection.alias, mode)
+
+
+@contextmanager
+def unsynced(connection: Any) -> Iterator[None]:
+    """Do not wait for the disk inside the block: for claims, which a power cut may well undo.
+
+    That halves the waiting for the disk. Whatever is settled later is synced with all that went before.
+    Only in WAL mode, where nothing can be damaged by it.
+    """
+    database = connection.connection
+    if connection.vendor != "sqlite" or connection.in_atomic_block or database is None:
+        yield
+        return
+    level = database.execute("PRAGMA synchronous").fetchone()[0]
+    if level <= _NORMAL or database.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        yield
+        return
+    database.execute(f"PRAGMA synchronous={_NORMAL}")
+    try:
+        yield
+    finally:
+        database.execute(f"PRAGMA synchronous={level}")
 
 
 def when_free(action: Callable[[], T]) -> T:

@@ -46,7 +46,7 @@ class Refused(OperationalError):
 
 
 class Wire:
-    """One connection. It opens itself when first used, and again after a failure. For one thread at a time."""
+    """One connection, for one thread at a time. It opens itself when used, also after a failure."""
 
     __slots__ = ("_connection",)
 

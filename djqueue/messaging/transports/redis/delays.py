@@ -46,7 +46,7 @@ class Delays:
         for list_key in self._keys.lists(queue):
             more = True
             while more and time.monotonic() < give_up_at:
-                more = self._promote([list_key], "all")[2]
+                more = bool(self._promote([list_key], "all")[2])
 
     def size(self, queue: str) -> int:
         """Return how many messages of the queue wait for their time."""

@@ -43,9 +43,9 @@ def write(message: WireMessage, place: Destination) -> bytes:
         djqueue.exceptions.EncodeError: a header or property cannot be written as JSON.
     """
     properties = dict(message.properties)
-    priority = properties.pop("priority", None)
+    priority = properties.pop("priority", 0)
     properties["delivery_info"] = {"exchange": place.exchange, "routing_key": place.routing_key}
-    properties["priority"] = priority or 0
+    properties["priority"] = priority
     properties["body_encoding"] = "base64"
     properties["delivery_tag"] = new_id()
     return dumps_json(
@@ -76,7 +76,9 @@ def read(raw: bytes, tag: str, queue: str) -> Delivery:
     get = envelope.get
     headers, properties = get("headers") or {}, get("properties") or {}
     if type(headers) is not dict or type(properties) is not dict:
-        raise Unreadable(_INVALID, f"headers and properties must be objects; they are {_shown([headers, properties])}")
+        raise Unreadable(
+            _INVALID, f"headers and properties must be objects; they are {_shown([headers, properties])}"
+        )
     message = WireMessage(
         headers,
         properties,
@@ -84,7 +86,10 @@ def read(raw: bytes, tag: str, queue: str) -> Delivery:
         _text(get("content-type"), "content-type") or "application/json",
         _text(get("content-encoding"), "content-encoding") or "utf-8",
     )
-    info = properties.get("delivery_info")
+    # These are the transport's, and stay with the message in Redis.
+    info = properties.pop("delivery_info", None)
+    properties.pop("body_encoding", None)
+    properties.pop("delivery_tag", None)
     if type(info) is not dict:
         info = {}
     exchange, routing_key = info.get("exchange"), info.get("routing_key")
@@ -97,6 +102,11 @@ def read(raw: bytes, tag: str, queue: str) -> Delivery:
         exchange=exchange if type(exchange) is str else "",
         routing_key=routing_key if type(routing_key) is str else queue,
     )
+
+
+def unread(raw: bytes, tag: str, queue: str) -> Delivery:
+    """Return the delivery of bytes that hold no message: they are its body."""
+    return Delivery(tag, queue, WireMessage({}, {}, raw, "application/octet-stream", "binary"))
 
 
 def redelivered(raw: bytes, *, started: bool = False, unseen: bool = False) -> bytes:

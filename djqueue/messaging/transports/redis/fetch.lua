@@ -9,27 +9,31 @@ if not redis.call('ZSCORE', KEYS[4], consumer) then return redis.error_reply('LE
 if number < tonumber(redis.call('HGET', KEYS[5], 'floor') or 0) then return redis.error_reply('STALE') end
 local time = redis.call('TIME')
 local now = time[1] .. '.' .. string.format('%06d', time[2])
-local reply, records, index, own = {}, {}, {}, {}
-for k = 6, #KEYS do
-  if #own >= most then break end
-  local messages = redis.call('RPOP', KEYS[k], most - #own)
-  if messages then
-    local ending = ARGV[k - 2]
-    for i = 1, #messages do
-      local tag = consumer .. ':' .. string.format('%d', number + #own)
-      own[#own + 1] = tag
-      records[#records + 1] = tag
-      records[#records + 1] = '[' .. messages[i] .. ending
-      index[#index + 1] = now
-      index[#index + 1] = tag
-    end
-    reply[#reply + 1] = k - 6
-    reply[#reply + 1] = messages
+local reply, taken = {}, 0
+
+-- Lua passes on a few thousand arguments at most, so messages are taken a thousand at a time.
+local function take(k)
+  local messages = redis.call('RPOP', KEYS[k], math.min(most - taken, 1000))
+  if not messages then return 0 end
+  local ending = ARGV[k - 2]
+  local records, index, own = {}, {}, {}
+  for i = 1, #messages do
+    local tag = consumer .. ':' .. string.format('%d', number + taken + i - 1)
+    own[i] = tag
+    records[2 * i - 1], records[2 * i] = tag, '[' .. messages[i] .. ending
+    index[2 * i - 1], index[2 * i] = now, tag
   end
-end
-if #own > 0 then
   redis.call('HSET', KEYS[1], unpack(records))
   redis.call('ZADD', KEYS[2], unpack(index))
   redis.call('SADD', KEYS[3], unpack(own))
+  reply[#reply + 1] = k - 6
+  reply[#reply + 1] = messages
+  taken = taken + #messages
+  return #messages
+end
+
+for k = 6, #KEYS do
+  while taken < most and take(k) == 1000 do end
+  if taken >= most then break end
 end
 return reply

@@ -35,12 +35,14 @@ SKEW = 2.0
 
 
 class Lease:
-    """One consumer id's right to hold messages. An id is never used again: after a loss `renamed` gives another.
+    """One consumer id's right to hold messages. No id is used again: after a loss `renamed` gives another.
 
     Written by the thread, read by the loop: `is_lost`, `calm_since`, `_renewed`, `_clock`.
     """
 
-    def __init__(self, server: Server, keys: Keys, queues: Sequence[str], name: str, board: Path | None) -> None:
+    def __init__(
+        self, server: Server, keys: Keys, queues: Sequence[str], name: str, board: Path | None
+    ) -> None:
         self.consumer = machines.new_consumer()
         self._server = server
         self._keys = keys
@@ -105,7 +107,9 @@ class Lease:
 
     def keep(self, wake: Callable[[], None]) -> None:
         """Start the thread; it calls `wake` when the lease is lost."""
-        self._wire = self._server.wire(answers_within=min(self._server.options.socket_timeout, self._length / 3))
+        self._wire = self._server.wire(
+            answers_within=min(self._server.options.socket_timeout, self._length / 3)
+        )
         self._thread = Thread(target=self._run, args=(wake,), name="djqueue-lease", daemon=True)
         self._thread.start()
 

@@ -49,7 +49,7 @@ def is_gone(consumer: str) -> bool:
 
 
 def _started(process: int) -> int | None:
-    """Return when the process started, in clock ticks since the boot; None when it is not there or a zombie."""
+    """Return when the process started, in clock ticks since the boot; None when it is dead or a zombie."""
     try:
         text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -69,7 +69,7 @@ class Options:
             djqueue.exceptions.ImproperlyConfigured: a name or a value is wrong.
         """
         known = {each.name: each for each in fields(cls)}
-        values = {}
+        values: dict[str, Any] = {}
         for name, value in given.items():
             if name in WITHOUT_EFFECT or value is None:
                 continue

@@ -27,7 +27,9 @@ MOST_THREADS = 8
 class Peeker:
     """One thread that waits for one list and looks at some others. It peeks only after it was armed."""
 
-    def __init__(self, server: Server, awaited: str, looked_at: Sequence[str], wake: Callable[[], None]) -> None:
+    def __init__(
+        self, server: Server, awaited: str, looked_at: Sequence[str], wake: Callable[[], None]
+    ) -> None:
         self._wire = server.wire(answers_within=server.options.socket_timeout + SELDOM)
         self._awaited = awaited
         self._looked_at = tuple(looked_at)

@@ -167,8 +167,8 @@ class Publisher:
         ]
         if not queues:
             raise OperationalError(
-                f"No queue is bound to exchange {place.exchange!r} with routing key {place.routing_key!r}: name "
-                "the queue, or start the worker that declares it."
+                f"No queue is bound to exchange {place.exchange!r} with routing key {place.routing_key!r}: "
+                "name the queue, or start the worker that declares it."
             )
         return sorted(set(queues))
 

@@ -18,7 +18,7 @@ from djqueue.messaging.transports.redis.connections import Wire
 from djqueue.messaging.transports.redis.envelope import Unreadable
 from djqueue.messaging.transports.redis.keys import Keys
 from djqueue.messaging.transports.redis.leases import Lease
-from djqueue.messaging.transports.redis.settling import Answers, dead_letter
+from djqueue.messaging.transports.redis.settling import Answers, dead_letter, number_of
 
 #: messages taken over in one step
 MOST_AT_ONCE = 100
@@ -51,18 +51,37 @@ class Recovery:
         )
         return [one.decode() for one in graves], [one.decode() for one in neighbours]
 
+    def give_back(self, consumer: str) -> int:
+        """Put what a living consumer holds back into its queues, uncounted."""
+        return self._move(consumer, frozenset(), seen=True)[0]
+
     def _take_over(self, consumer: str) -> int:
-        keys, call = self._keys, self._wire.call
-        tags = [tag.decode() for tag in call("SMEMBERS", keys.own(consumer))]
-        # Those that were taken last go back first, so that the oldest is read next.
-        tags.sort(key=_number, reverse=True)
-        noted = call("HMGET", keys.node(consumer), "name", "queues", "started")
+        keys = self._keys
+        noted = self._wire.call("HMGET", keys.node(consumer), "name", "queues", "started")
         name, queues, begun_once = [(value or b"").decode(errors="replace") for value in noted]
         board = boards.path_of(name) if name and machines.machine_of(consumer) == self._machine else None
-        started = _started(board)
-        seen = started is not None
-        begun = set(begun_once.split()) if started is None else started
-        counted = taken = 0
+        begun = _started(board)
+        seen = begun is not None
+        taken, counted = self._move(
+            consumer, frozenset(begun_once.split()) if begun is None else begun, seen=seen
+        )
+        if taken:
+            log_lines.recovered(taken, counted, name or consumer)
+        self._forget(consumer, json.loads(queues or "[]"))
+        if board is not None and machines.is_gone(consumer):
+            board.unlink(missing_ok=True)
+        return taken
+
+    def _move(self, consumer: str, begun: frozenset[str], *, seen: bool) -> tuple[int, int]:
+        """Put everything the consumer holds back; return how many messages, and how many of them had begun.
+
+        `seen`: it is known of all of them whether they had.
+        """
+        call, keys = self._wire.call, self._keys
+        tags = [tag.decode() for tag in call("SMEMBERS", keys.own(consumer))]
+        # Those that were taken last go back first, so that the oldest is read next.
+        tags.sort(key=number_of, reverse=True)
+        taken = counted = 0
         for some in _slices(tags, MOST_AT_ONCE):
             answers = Answers(keys, consumer)
             for tag, record in zip(some, call("HMGET", keys.unacked, *some), strict=True):
@@ -71,12 +90,7 @@ class Recovery:
             lost = self._wire.run(scripts.SETTLE, script_keys, arguments).decode().split()
             taken += len(some) - len(lost)
             counted += len(begun.intersection(some).difference(lost))
-        if taken:
-            log_lines.recovered(taken, counted, name or consumer)
-        self._forget(consumer, json.loads(queues or "[]"))
-        if board is not None and machines.is_gone(consumer):
-            board.unlink(missing_ok=True)
-        return taken
+        return taken, counted
 
     def _answer(self, answers: Answers, tag: str, record: bytes | None, begun: bool, seen: bool) -> None:
         if record is None:  # somebody else has it, or it was settled
@@ -105,16 +119,12 @@ class Recovery:
         )
 
 
-def _started(board: Path | None) -> set[str] | None:
+def _started(board: Path | None) -> frozenset[str] | None:
     """Return the tags of what was being run, from the board; None if there is no board to be read."""
     try:
-        return None if board is None else set(read_started_tags(board))
+        return None if board is None else frozenset(read_started_tags(board))
     except OSError:
         return None
-
-
-def _number(tag: str) -> int:
-    return int(tag.rpartition(":")[2])
 
 
 def _slices(tags: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -97,8 +97,10 @@ class Settling:
             self._carry_out(answers, number)
             del self._unsure[0]
         todo = [one for one in settlements if one.delivery.tag not in self._answered]
-        # What goes back to the end that is read next must go in the opposite order.
-        for start in reversed(range(0, len(todo), MOST_ANSWERS)):
+        if any(one.how is not How.ACK for one in todo):
+            # What was received first goes last to the end that is read next.
+            todo.sort(key=lambda one: number_of(one.delivery.tag), reverse=True)
+        for start in range(0, len(todo), MOST_ANSWERS):
             for answers in self._grouped(todo[start : start + MOST_ANSWERS]):
                 self._number += 1
                 try:
@@ -112,7 +114,9 @@ class Settling:
         """Return the messages of tags that are still held, as they are in Redis."""
         found = self._wire.call("HMGET", self._keys.unacked, *tags)
         return {
-            tag: envelope.from_record(record)[0] for tag, record in zip(tags, found, strict=True) if record is not None
+            tag: envelope.from_record(record)[0]
+            for tag, record in zip(tags, found, strict=True)
+            if record is not None
         }
 
     def _carry_out(self, answers: Answers, number: int) -> None:
@@ -126,7 +130,7 @@ class Settling:
         groups: dict[str, Answers] = {}
         moved = [one.delivery.tag for one in settlements if one.how is not How.ACK]
         records = self.records(moved) if moved else {}
-        for one in reversed(settlements):
+        for one in settlements:
             tag = one.delivery.tag
             owner = tag.rpartition(":")[0]
             answers = groups.get(owner)
@@ -151,6 +155,11 @@ class Settling:
         else:
             record = dead_letter(raw, delivery.queue, one.reason, one.detail, self._worker, delivery.starts)
             answers.bury(delivery.tag, record)
+
+
+def number_of(tag: str) -> int:
+    """Return the number of a delivery's tag: they are counted up as messages are received."""
+    return int(tag.rpartition(":")[2])
 
 
 def dead_letter(raw: bytes, queue: str, reason: str, detail: str, worker: str, starts: int = 0) -> bytes:

@@ -76,7 +76,7 @@ class Child:
         self._outcomes: list[tuple[int, Any]] = []  # not handed over yet
         self._first_waits_since = 0.0
         self._current = 0  # number of the job whose user code runs
-        self._overdue: tuple[int, float] | None = None  # a job that reached its soft limit, the limit
+        self._overdue = 0  # number of a job that reached its soft limit
         self._ending = ""  # why this child ends after the running job
         self._is_cut_off = False  # the pipe is broken: the parent is gone, or the task closed it
         self._is_copy = False  # this is a process that a task forked from the child
@@ -227,17 +227,16 @@ class Child:
                 self._busy = False
             if not self._asked_to_look:
                 break
-        if self._overdue and self._overdue[0] == self._current and _runs_user_code():
+        if self._overdue and self._overdue == self._current and _runs_user_code():
             self._interrupt()
 
     def _interrupt(self) -> None:
         """Raise the soft time limit in user code, once per job."""
-        number, limit = self._overdue or (0, 0.0)
-        self._overdue = None
         self._busy = True
-        self._write((frames.INTERRUPTED, number))
+        self._write((frames.INTERRUPTED, self._overdue))
+        self._overdue = 0
         self._busy = False
-        raise SoftTimeLimitExceeded(limit)
+        raise SoftTimeLimitExceeded
 
     def _read(self, flags: int = 0) -> bool:
         """Take in what has arrived; False when that is nothing (only with MSG_DONTWAIT)."""
@@ -262,7 +261,7 @@ class Child:
         elif kind == frames.TAKE_BACK:
             self._give_back(frame[1])
         elif kind == frames.INTERRUPT:
-            self._overdue = (frame[1], frame[2])
+            self._overdue = frame[1]
         elif kind == frames.STOP:
             self._ending = self._ending or "it was told to stop"
 

@@ -15,7 +15,7 @@ from typing import Any
 # Parent to child.
 JOBS = 0  #: [(number, tag, message, delivery info, starts, expected run time), …]
 TAKE_BACK = 1  #: numbers of the jobs wanted back if they have not started, or None for all
-INTERRUPT = 2  #: number of a job that reached its soft limit, the limit in seconds
+INTERRUPT = 2  #: number of a job that reached its soft limit
 STOP = 3  #: end after the running job
 
 # Child to parent.

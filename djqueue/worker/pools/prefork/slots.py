@@ -135,6 +135,7 @@ class ChildSlot:
         self.load = 0.0  # what they are taken to cost together, seconds
         self.may_run = may_run  # how many more jobs it may be given, None for any number
         self.is_ready = False  # it said hello
+        self.is_late = False  # it took so long that the log was told
         self.is_leaving = False  # it runs nothing more
         self.is_replaced = False  # its slot was given to another
         self.stuck_on = 0  # number of a job that takes longer than it should

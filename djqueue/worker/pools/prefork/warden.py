@@ -10,6 +10,7 @@ import math
 import signal
 
 from djqueue.messaging.startboard import StartBoard, Started
+from djqueue.worker import log_lines
 from djqueue.worker.pools import pacing
 from djqueue.worker.pools.prefork import frames
 from djqueue.worker.pools.prefork.child import LOOK
@@ -22,6 +23,8 @@ STUCK_AFTER, STUCK_FACTOR = 0.02, 4.0
 LAST_LOOK = 2.0
 #: a child that starts nothing although it was given a job so long ago is not asked every few ms, seconds
 SILENCE = 0.5
+#: a child that is not ready after so many seconds is told of in the log, once
+HELLO = 10.0
 #: a child whose line is closed, and one that said goodbye, must be gone after so many seconds
 HUNG_UP, LEAVING = 0.5, 10.0
 #: a child that SIGKILL was sent to is looked at again after so many seconds
@@ -43,6 +46,8 @@ class Warden:
             return self._wait_for_end(child, now, HUNG_UP)
         if child.is_leaving:
             return self._wait_for_end(child, now, LEAVING)
+        if not child.is_ready:
+            return self._wait_for_hello(child, now)
         if not child.held:
             return math.inf
         started = child.running(self._board)
@@ -84,6 +89,16 @@ class Warden:
         child.look_again_at = 0.0
         self.make_look(child, now)
 
+    def _wait_for_hello(self, child: ChildSlot, now: float) -> float:
+        if child.is_late:
+            return math.inf
+        left = child.born + HELLO - now
+        if left > 0:
+            return left
+        child.is_late = True
+        log_lines.child_late(child.pid, HELLO)
+        return math.inf
+
     def _wait_for_end(self, child: ChildSlot, now: float, patience: float) -> float:
         if child.ending_since is None:
             child.ending_since = now
@@ -107,7 +122,7 @@ class Warden:
             return job.soft_limit - ran
         if child.told_overdue != job.number:
             child.told_overdue = job.number
-            child.line.send((frames.INTERRUPT, job.number, job.soft_limit))
+            child.line.send((frames.INTERRUPT, job.number))
             child.look_again_at = 0.0
         return self.make_look(child, now)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import django
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 
-from djqueue import AsyncResult, enqueue_many
+from djqueue import AsyncResult, enqueue_many, exceptions
 from djqueue_beat.models import IntervalSchedule, PeriodicTask
 from example_project.indexer.counting import add_up
 from example_project.indexer.service import Service, ServiceFailed
@@ -114,10 +114,20 @@ def collect(results: Iterable[AsyncResult], worker: Service, screen: OutputWrapp
     waiting = list(results)
     counts = []
     for number, result in enumerate(waiting, start=1):
-        worker.check()
-        counts.append(result.get(timeout=PATIENCE))
+        counts.append(fetch(result, worker))
         draw_progress(number, len(waiting), screen)
     return counts
+
+
+def fetch(result: AsyncResult, worker: Service) -> dict[str, int]:
+    """Return the value of one result; notice within a second when the worker is gone."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        worker.check()
+        with suppress(exceptions.TimeoutError):
+            return result.get(timeout=1)
+        if time.monotonic() > deadline:
+            raise CommandError(f"Task {result.id} has no result after {PATIENCE:g} s; see {worker.log_path}.")
 
 
 def draw_progress(done: int, total: int, screen: OutputWrapper, width: int = 40) -> None:

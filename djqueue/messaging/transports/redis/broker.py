@@ -1,0 +1,74 @@
+"""The Redis broker: what a process has of it, apart from receiving.
+
+A URL and BROKER_TRANSPORT_OPTIONS come in; messages go out through `publishing`, sources are made for
+workers. Connections are opened when they are needed, and belong to the process that opened them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from djqueue.conf import settings
+from djqueue.core.messages import Outgoing
+from djqueue.messaging.contract import Broker, Capabilities
+from djqueue.messaging.transports.redis import boards
+from djqueue.messaging.transports.redis.connections import Server
+from djqueue.messaging.transports.redis.keys import Keys
+from djqueue.messaging.transports.redis.options import Options
+from djqueue.messaging.transports.redis.publishing import Publisher
+from djqueue.messaging.transports.redis.source import RedisSource
+
+
+class RedisBroker(Broker):
+    """Messages are elements of lists, as kombu keeps them; those being worked on are recorded as held."""
+
+    capabilities = Capabilities(delays=True, counts_starts=True, keeps_dead_letters=True, fences=True)
+
+    def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(url)
+        read = Options.read(settings.BROKER_TRANSPORT_OPTIONS if options is None else options)
+        self._server = Server(url, read)
+        self._keys = Keys(read)
+        self._publisher = Publisher(self._server, self._keys, read)
+
+    def send_many(self, outgoing: Sequence[Outgoing]) -> None:
+        """Send the messages; what is not due yet is kept, if a djqueue worker consumes its queue."""
+        if outgoing:
+            self._publisher.send_many(outgoing)
+
+    def source(self, queues: Sequence[str], consumer: str) -> RedisSource:
+        """Return a source for the worker called `consumer`."""
+        return RedisSource(self._server, self._keys, queues, consumer)
+
+    def size(self, queue: str) -> int:
+        """Return how many messages wait in the queue's lists, or for their time."""
+        lists = self._keys.lists(queue)
+        counts = [("LLEN", one) for one in lists] + [("ZCARD", self._keys.delayed(one)) for one in lists]
+        return sum(self._server.pipeline(counts))
+
+    def purge(self, queue: str) -> int:
+        """Delete what waits in the queue's lists, or for their time; messages being worked on stay."""
+        keys = self._keys
+        lists = keys.lists(queue)
+        waiting = [*lists, *map(keys.delayed, lists)]
+        counts = [("LLEN", one) for one in lists] + [("ZCARD", keys.delayed(one)) for one in lists]
+        replies = self._server.pipeline(
+            [("MULTI",), *counts, ("DEL", *waiting), ("SREM", keys.delayed_lists, *lists), ("EXEC",)]
+        )
+        return sum(replies[-1][: len(counts)])
+
+    def start_board_path(self, consumer: str) -> Path | None:
+        """Return where workers of this user on this machine find the board."""
+        return boards.path_of(consumer)
+
+    def after_fork(self) -> None:
+        """Forget the parent's connections."""
+        self._server.after_fork()
+        self._publisher.after_fork()
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._publisher.close()
+        self._server.close()

@@ -1,0 +1,374 @@
+"""What every broker must do for a worker, asked of each of them.
+
+Messages are sent and received in order; they are settled in every way; consumers die, and others take over.
+What a broker cannot do by its nature is skipped where its capabilities say so.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from djqueue.messaging.delivery import Delivery
+from tests.contracts.sources.conftest import Bench, ids, receive_within
+from tests.support.waiting import wait_until
+
+
+def test_messages_come_in_the_order_in_which_they_were_sent(bench: Bench) -> None:
+    bench.send("a", "b")
+    bench.send("c")
+    assert ids(bench.source().receive(10)) == ["a", "b", "c"]
+
+
+def test_a_source_receives_from_its_own_queues_only(bench: Bench) -> None:
+    bench.send("mine")
+    bench.send("other", queue="mails")
+    assert ids(bench.source("default").receive(10)) == ["mine"]
+    assert ids(bench.source("mails").receive(10)) == ["other"]
+
+
+def test_several_queues_are_one_line(bench: Bench) -> None:
+    bench.send("a", queue="one")
+    bench.send("b", queue="two")
+    bench.send("c", queue="one")
+    received = ids(bench.source("one", "two").receive(10))
+    assert (
+        received == ["a", "b", "c"] if bench.kind.by_age else ["a", "c"] == [x for x in received if x != "b"]
+    )
+    assert sorted(received) == ["a", "b", "c"]
+
+
+def test_a_lower_priority_number_comes_first_across_queues(bench: Bench) -> None:
+    bench.send("later", priority=9, queue="one")
+    bench.send("first", priority=0, queue="two")
+    bench.send("second", priority=3, queue="one")
+    assert ids(bench.source("one", "two").receive(10)) == ["first", "second", "later"]
+
+
+def test_a_priority_that_is_no_number_in_bounds_still_arrives(bench: Bench) -> None:
+    bench.send("none")
+    bench.send("text", priority="high")
+    bench.send("low", priority=10_000)
+    bench.send("negative", priority=-5)
+    received = bench.source().receive(10)
+    assert ids(received) == ["none", "text", "negative", "low"]
+    assert [one.message.properties["priority"] for one in received] == [None, "high", -5, 10_000]
+
+
+def test_no_more_is_handed_out_than_there_is_room_for(bench: Bench) -> None:
+    bench.send(*"abcde")
+    source = bench.source()
+    assert source.receive(0) == []
+    assert ids(source.receive(2)) == ["a", "b"]
+    assert ids(source.receive(2)) == ["c", "d"]
+    assert ids(source.receive(2)) == ["e"]
+    assert source.receive(2) == []
+
+
+def test_a_large_batch_comes_whole_and_in_order(bench: Bench) -> None:
+    names = [f"{number:04}" for number in range(1200)]
+    bench.send(*names)
+    source = bench.source()
+    received = source.receive(1200)
+    assert ids(received) == names
+    assert source.settle([one.ack() for one in received]) == []
+    assert bench.broker.size("default") == 0
+
+
+def test_a_message_arrives_as_it_was_sent(bench: Bench) -> None:
+    bench.send("a", body=b"\x00\xff binary", priority=4, ünï="ç", nested={"list": [1, None, 2.5]}, eta=None)
+    (delivery,) = bench.source().receive(1)
+    message = delivery.message
+    assert message.body == b"\x00\xff binary"
+    assert message.headers == {
+        "task": "tests.add",
+        "id": "a",
+        "ünï": "ç",
+        "nested": {"list": [1, None, 2.5]},
+        "eta": None,
+    }
+    assert message.properties == {"correlation_id": "a", "priority": 4, "delivery_mode": 2}
+    assert (message.content_type, message.content_encoding) == ("application/json", "utf-8")
+    assert delivery.delivery_info() == {
+        "exchange": "",
+        "routing_key": "default",
+        "priority": 4,
+        "redelivered": False,
+        "queue": "default",
+    }
+    assert delivery.starts == 0
+
+
+def test_a_huge_body_survives(bench: Bench) -> None:
+    body = bytes(range(256)) * 40_000  # 10 MB
+    bench.send("a", body=body)
+    source = bench.source()
+    (delivery,) = source.receive(1)
+    source.settle([delivery.release()])
+    (again,) = source.receive(1)
+    assert again.message.body == body
+
+
+def test_two_consumers_never_share_a_message(bench: Bench) -> None:
+    bench.send(*(str(number) for number in range(20)))
+    one, two = bench.source(), bench.source()
+    received = [*one.receive(7), *two.receive(7), *one.receive(7), *two.receive(7)]
+    assert sorted(map(int, ids(received))) == list(range(20))
+
+
+def test_tags_are_never_used_twice_by_one_source(bench: Bench) -> None:
+    bench.send("a")
+    source = bench.source()
+    (first,) = source.receive(1)
+    source.settle([first.release()])
+    (second,) = source.receive(1)
+    assert first.tag != second.tag
+    assert len(second.tag.encode()) <= 100
+
+
+# Settling
+
+
+def test_what_is_acknowledged_is_gone(bench: Bench) -> None:
+    bench.send("a", "b")
+    source = bench.source()
+    first, second = source.receive(2)
+    assert source.settle([first.ack(), second.ack()]) == []
+    source.close()
+    assert bench.broker.size("default") == 0
+    assert bench.source().receive(10) == []
+
+
+def test_what_is_released_goes_to_the_head_of_its_queue(bench: Bench) -> None:
+    bench.send("a", "b", "c")
+    source = bench.source()
+    first, second = source.receive(2)
+    assert source.settle([second.release(), first.release()]) == []
+    again = source.receive(10)
+    assert ids(again) == ["a", "b", "c"]
+    assert [one.redelivered for one in again] == [True, True, False]
+    assert [one.starts for one in again] == [0, 0, 0]
+
+
+def test_a_start_is_counted_when_it_is_said(bench: Bench) -> None:
+    bench.send("a")
+    source = bench.source()
+    for starts in range(4):
+        (delivery,) = source.receive(1)
+        assert delivery.starts == starts
+        source.settle([delivery.release(started=True)])
+
+
+def test_what_is_delayed_comes_when_it_is_due(bench: Bench) -> None:
+    bench.send("a", "b")
+    source = bench.source()
+    first, second = source.receive(2)
+    due = time.time() + 0.3
+    source.settle([first.delay(due, started=True), second.delay(due + 3600)])
+    assert source.receive(10) == []
+    assert bench.broker.size("default") == 2
+    (again,) = receive_within(source, 5, "for the delayed message")
+    assert time.time() >= due
+    assert (ids([again]), again.starts, again.redelivered) == (["a"], 1, True)
+
+
+def test_what_was_put_off_unstarted_does_not_count_as_redelivered(bench: Bench) -> None:
+    bench.send("a")
+    source = bench.source()
+    (delivery,) = source.receive(1)
+    source.settle([delivery.delay(time.time() - 1)])
+    (again,) = receive_within(source, 5, "for the delayed message")
+    assert (again.starts, again.redelivered) == (0, False)
+
+
+def test_what_is_sent_for_later_is_kept_by_the_broker(bench: Bench) -> None:
+    source = bench.source()  # what is sent while nobody consumes the queue may be left to whoever comes
+    due = time.time() + 1.3
+    bench.send("later", due=due)
+    bench.send("past", due=time.time() - 60)
+    bench.send("now")
+    assert set(ids(receive_within(source, 5, "for the others"))) <= {"past", "now"}
+    assert bench.broker.size("default") >= 1
+    received = receive_within(source, 5, "for the last one")
+    while "later" not in ids(received):
+        received = receive_within(source, 5, "for the last one")
+    assert time.time() >= due
+
+
+def test_tending_says_when_the_next_message_is_due(bench: Bench) -> None:
+    source = bench.source()
+    source.tend(time.monotonic())
+    bench.send("a", due=time.time() + 1.4)
+    pause = source.tend(time.monotonic())
+    assert 0.0 < pause <= 1.4
+
+
+def test_many_messages_that_are_due_at_once_all_come(bench: Bench) -> None:
+    bench.send(*(str(number) for number in range(1300)), due=time.time() + 0.01)
+    source = bench.source()
+    received: list[Delivery] = []
+
+    def has_all() -> bool:
+        source.tend(time.monotonic())
+        received.extend(source.receive(500))
+        return len(received) == 1300
+
+    wait_until(has_all, within=10, because="for all of them")
+    assert ids(received) == [str(number) for number in range(1300)]
+
+
+def test_what_is_buried_is_kept_with_its_reason(bench: Bench) -> None:
+    bench.send("a", "b")
+    source = bench.source()
+    first, second = source.receive(2)
+    assert source.settle([first.bury("unknown_task", "nobody knows it"), second.ack()]) == []
+    assert bench.dead_letters() == [("unknown_task", "nobody knows it", "a", 0)]
+    assert bench.broker.size("default") == 0
+
+
+def test_everything_settled_in_one_go(bench: Bench) -> None:
+    bench.send(*"abcde")
+    source = bench.source()
+    a, b, c, d, e = source.receive(5)
+    later = time.time() + 3600
+    lost = source.settle([a.ack(), b.release(), c.delay(later), d.bury("rejected"), e.release(started=True)])
+    assert lost == []
+    again = source.receive(10)
+    assert [(ids([one])[0], one.starts) for one in again] == [("b", 0), ("e", 1)]
+    assert [dead[0] for dead in bench.dead_letters()] == ["rejected"]
+    assert bench.broker.size("default") == 1
+
+
+def test_settling_nothing_is_fine(bench: Bench) -> None:
+    assert bench.source().settle([]) == []
+
+
+def test_settlements_inside_together_count_once_it_ends(bench: Bench) -> None:
+    bench.send("a", "b")
+    source = bench.source()
+    first, second = source.receive(2)
+    with source.together(), source.together():
+        assert source.settle([first.ack()]) == []
+        bench.send("follow-up")
+        assert source.settle([second.ack()]) == []
+    assert ids(source.receive(10)) == ["follow-up"]
+
+
+def test_what_another_took_over_is_reported_as_lost(bench: Bench) -> None:
+    bench.send("a", "b")
+    one = bench.source()
+    first, second = one.receive(2)
+    acknowledged = [first.ack(), second.ack()]
+    one.close()  # gives both back
+    two = bench.source()
+    taken = two.receive(1)
+    assert one.settle(acknowledged) == [first, second]
+    assert two.settle([delivery.ack() for delivery in taken]) == []
+    assert ids(two.receive(10)) == ["b"]
+
+
+# Sizes
+
+
+def test_size_counts_what_waits_and_purge_deletes_that(bench: Bench) -> None:
+    bench.send("a", "b", "c")
+    bench.send("later", due=time.time() + 3600)
+    bench.send("elsewhere", queue="other")
+    source = bench.source()
+    held = source.receive(1)
+    assert bench.broker.size("default") == 3
+    assert bench.broker.purge("default") == 3
+    assert bench.broker.size("default") == 0
+    assert bench.broker.size("other") == 1
+    assert source.settle([one.ack() for one in held]) == []
+
+
+# Messages that cannot be read
+
+
+def test_what_cannot_be_read_is_buried_and_told(bench: Bench) -> None:
+    bench.send("bad")
+    bench.kind.spoil(bench.broker)
+    bench.send("good")
+    told: list[tuple[str, str]] = []
+    source = bench.source()
+    source.on_buried = lambda buried, reason: told.extend((one.queue, reason) for one in buried)
+    assert ids(source.receive(10)) == ["good"]
+    assert [(reason, task_id) for reason, _, task_id, _ in bench.dead_letters()] == [("undecodable", "bad")]
+    assert told == [("default", "undecodable")]
+    assert bench.broker.size("default") == 0
+
+
+# Waking up
+
+
+def test_a_sleeping_worker_is_woken_by_a_message_of_its_queue(bench: Bench) -> None:
+    source, waiting = bench.watched_source()
+    waiting.wait(0)  # opening wakes once
+    threading.Timer(0.1, bench.send, ["a"]).start()
+    asleep_at = time.monotonic()
+    wait_until(lambda: waiting.wait(5) or source.receive(1), within=6, because="for the message")
+    assert time.monotonic() - asleep_at < 0.9, "it was found by looking round, not by a wake-up"
+
+
+def test_a_message_of_another_queue_does_not_wake(bench: Bench) -> None:
+    woken: list[bool] = []
+    source, waiting = bench.watched_source("quiet")
+    waiting.wait(0)
+    bench.send("a", queue="loud")
+    waiting.wait(0.1)
+    assert source.receive(1) == woken
+
+
+# Leaving and dying
+
+
+def test_closing_gives_everything_back_uncounted(bench: Bench) -> None:
+    bench.send("a", "b", "c")
+    source = bench.source()
+    source.receive(2)
+    source.close()
+    source.close()
+    again = bench.source().receive(10)
+    assert ids(again) == ["a", "b", "c"]
+    assert [one.starts for one in again] == [0, 0, 0]
+    assert [one.redelivered for one in again] == [True, True, False]
+
+
+def test_what_a_killed_consumer_held_comes_back_and_only_starts_are_counted(bench: Bench) -> None:
+    bench.send("a", "b", "c", "d")
+    holder = bench.holder(claim=3, start=2)
+    survivor = bench.source()
+    assert ids(survivor.receive(10)) == ["d"]
+    bench.kill(holder)
+    again = receive_within(survivor, 5, "for what the dead one held")
+    assert [(ids([one])[0], one.starts, one.redelivered) for one in again] == [
+        ("a", 1, True),
+        ("b", 1, True),
+        ("c", 0, True),
+    ]
+
+
+def test_starts_add_up_over_several_deaths(bench: Bench) -> None:
+    bench.send("a")
+    for deaths in range(1, 4):
+        bench.kill(bench.holder(claim=1, start=1))
+        source = bench.source()
+        (delivery,) = receive_within(source, 5, "for what the dead one held")
+        assert delivery.starts == deaths
+        source.close()
+
+
+def test_a_consumer_that_comes_after_the_death_takes_over_at_once(bench: Bench) -> None:
+    bench.send("a")
+    bench.kill(bench.holder(claim=1))
+    assert ids(bench.source().receive(10)) == ["a"]
+
+
+def test_a_living_consumer_keeps_what_it_holds(bench: Bench) -> None:
+    bench.send("a")
+    bench.holder(claim=1, start=1)
+    source = bench.source()
+    for _ in range(5):
+        source.tend(time.monotonic())
+        assert source.receive(10) == []
