@@ -11,7 +11,8 @@ from typing import Any
 from django.core import checks
 
 from djqueue.conf import settings
-from djqueue.exceptions import ImproperlyConfigured
+from djqueue.core.serialization import content_types
+from djqueue.exceptions import DjqueueError, ImproperlyConfigured
 from djqueue.messaging import brokers
 from djqueue.result import backends
 
@@ -23,6 +24,23 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
         checks.Error(problem.message, hint=problem.hint, id=f"djqueue.{problem.id}")
         for problem in settings.problems()
     ]
+
+
+@checks.register("djqueue")
+def check_serializers(**_: Any) -> list[checks.CheckMessage]:
+    """Serializers and content types that nobody knows."""
+    if settings.problems():
+        return []
+    names = {"TASK_SERIALIZER": [settings.TASK_SERIALIZER], "RESULT_SERIALIZER": [settings.RESULT_SERIALIZER]}
+    names |= {"ACCEPT_CONTENT": settings.ACCEPT_CONTENT, "RESULT_ACCEPT_CONTENT": settings.RESULT_ACCEPT_CONTENT}
+    found = []
+    for setting, given in names.items():
+        try:
+            content_types(tuple(given or ()))
+        except DjqueueError as error:
+            hint = f"Correct DJQUEUE[{setting!r}]."
+            found.append(checks.Error(str(error), hint=hint, id="djqueue.serializer"))
+    return found
 
 
 @checks.register("djqueue")

@@ -45,7 +45,7 @@ class Beat:
 
     def start(self) -> None:
         """Tell listeners; the tables are first touched by `tick`, so that a late database does no harm."""
-        signals.beat_init.send(sender=self)
+        signals.beat_init.send_robust(sender=self)
 
     def tick(self, now: float) -> float:
         """Do what is due at `now` (monotonic seconds), and return in how many seconds to come again."""

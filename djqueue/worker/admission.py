@@ -110,7 +110,8 @@ class Admission:
     def judge(self, delivery: Delivery) -> Verdict:
         """Return the decision on `delivery`."""
         try:
-            if "task" not in delivery.message.headers:
+            headers = delivery.message.headers
+            if not isinstance(headers, dict) or "task" not in headers:
                 delivery.message = protocol1.upgrade(delivery.message)
             request = protocol.read_headers(delivery.message, delivery.delivery_info(), delivery.starts)
             expires_at, due_at = protocol.expires_at(request), protocol.due_at(request)
@@ -160,7 +161,8 @@ class Admission:
 
     def _refuse(self, delivery: Delivery, reason: str, error: Exception) -> Verdict:
         self._announcer.buried(delivery, reason, str(error))
-        task_id = delivery.message.headers.get("id")
+        headers = delivery.message.headers
+        task_id = headers.get("id") if isinstance(headers, dict) else None
         outcome = None
         if isinstance(task_id, str) and task_id:
             request = Request(id=task_id, task=None, delivery_info=delivery.delivery_info())

@@ -22,12 +22,17 @@ class Announcer:
         self._sender = sender
         self._task_lines = log_lines.wants_task_lines()
 
+    def stopping(self, because: str, running: int, grace: float | None) -> None:
+        """The worker was told to stop."""
+        log_lines.stopping(because, running, grace)
+        signals.worker_shutting_down.send_robust(sender=self._sender, sig=because, how="warm", exitcode=0)
+
     def received(self, entry: Entry) -> None:
         """A delivery was admitted."""
         if self._task_lines:
             log_lines.received(entry.request.task, entry.request.id)
         if signals.task_received.receivers:
-            signals.task_received.send(sender=self._sender, request=entry.request)
+            signals.task_received.send_robust(sender=self._sender, request=entry.request)
 
     def finished(self, entry: Entry, outcome: Outcome) -> None:
         """User code ended."""
@@ -57,22 +62,27 @@ class Announcer:
     def unknown(self, delivery: Delivery, name: str, task_id: str) -> None:
         """A message names a task that no module here declares."""
         log_lines.unknown(name, task_id)
-        signals.task_unknown.send(
+        signals.task_unknown.send_robust(
             sender=self._sender, message=delivery.message, exc=None, name=name, id=task_id
         )
 
     def expired(self, name: str, task_id: str, request: Any) -> None:
         """A task came too late."""
         log_lines.revoked(name, task_id, "expired")
-        signals.task_revoked.send(
+        signals.task_revoked.send_robust(
             sender=self._sender, request=request, terminated=False, signum=None, expired=True
         )
 
     def buried(self, delivery: Delivery, reason: str, detail: str) -> None:
         """A message was put aside as a dead letter."""
-        log_lines.dead(reason, str(delivery.message.headers.get("id")), delivery.queue, detail)
-        signals.task_rejected.send(sender=self._sender, message=delivery.message, exc=None)
+        log_lines.dead(reason, _id_of(delivery), delivery.queue, detail)
+        signals.task_rejected.send_robust(sender=self._sender, message=delivery.message, exc=None)
 
     def lost_lease(self, delivery: Delivery) -> None:
         """Another worker had taken the delivery over before it was settled here."""
-        log_lines.lost_lease(str(delivery.message.headers.get("id")), delivery.queue)
+        log_lines.lost_lease(_id_of(delivery), delivery.queue)
+
+
+def _id_of(delivery: Delivery) -> str:
+    headers = delivery.message.headers
+    return str(headers.get("id")) if isinstance(headers, dict) else "none"

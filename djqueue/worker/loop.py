@@ -15,6 +15,7 @@ from djqueue.messaging.contract import Source
 from djqueue.messaging.delivery import Delivery
 from djqueue.worker import log_lines
 from djqueue.worker.admission import Admission, What
+from djqueue.worker.announcer import Announcer
 from djqueue.worker.components import Components
 from djqueue.worker.dispatch import Dispatcher
 from djqueue.worker.ledger import Entry, Ledger
@@ -43,6 +44,7 @@ class Parts:
     pool: Pool
     ledger: Ledger
     admission: Admission
+    announcer: Announcer
     settler: Settler
     dispatcher: Dispatcher
     components: Components
@@ -111,7 +113,7 @@ class Loop:
             self._leave_at = 0.0
             return
         parts = self._parts
-        log_lines.stopping(because, len(parts.ledger), self._grace)
+        parts.announcer.stopping(because, len(parts.ledger), self._grace)
         self._leave_at = time.monotonic() + (math.inf if self._grace is None else self._grace)
         parts.dispatcher.stopping = True
         for entry in [*self._waiting_room.empty(), *parts.dispatcher.taken_back()]:

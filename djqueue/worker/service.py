@@ -58,7 +58,7 @@ class Worker:
         with ExitStack() as stack:
             if options.pidfile:
                 stack.enter_context(pid_file(options.pidfile))
-            signals.worker_init.send(sender=self)
+            signals.worker_init.send_robust(sender=self)
             broker = self._broker()
             consumer = _consumer_id()
             board = StartBoard.create(
@@ -79,8 +79,8 @@ class Worker:
             parts.components.start()
             stack.callback(parts.components.stop)
             log_lines.ready(options.hostname)
-            signals.worker_ready.send(sender=self)
-            stack.callback(signals.worker_shutdown.send, sender=self)
+            signals.worker_ready.send_robust(sender=self)
+            stack.callback(signals.worker_shutdown.send_robust, sender=self)
             loop.run()
             log_lines.stopped(options.hostname, parts.ledger.totals.total())
 
@@ -121,7 +121,15 @@ class Worker:
         settler = Settler(source, backends.backend(), publisher.publish, announcer.lost_lease)
         dispatcher = Dispatcher(pool, ledger, admission, settler, announcer, options.hostname)
         parts = Parts(
-            source, pool, ledger, admission, settler, dispatcher, Components(options.components), waiting
+            source=source,
+            pool=pool,
+            ledger=ledger,
+            admission=admission,
+            announcer=announcer,
+            settler=settler,
+            dispatcher=dispatcher,
+            components=Components(options.components),
+            waiting=waiting,
         )
         multiplier = options.prefetch_multiplier
         prefetch = multiplier * options.concurrency if multiplier else None
