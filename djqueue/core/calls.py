@@ -17,6 +17,7 @@ from djqueue.conf import settings
 from djqueue.core import moments
 from djqueue.core.names import new_id
 from djqueue.core.requests import task_request
+from djqueue.core.retrying import ONCE, PublishPolicy
 
 #: Headers of the protocol, in its order; `headers=` may not replace them.
 PROTOCOL_HEADERS = (
@@ -99,11 +100,20 @@ class Call:
     routing_key: str | None = None
     task_protocol: int | None = None
     properties: Mapping[str, Any] | None = None
+    retry: bool | None = None
+    retry_policy: Mapping[str, Any] | None = None
 
     @property
     def due(self) -> float | None:
         """The moment the task may run, in seconds since the epoch; None: at once."""
         return moments.epoch(self.eta) if self.eta else None
+
+    @property
+    def publish_policy(self) -> PublishPolicy:
+        """How often sending is tried again: the call's policy over that of the settings."""
+        if not (settings.TASK_PUBLISH_RETRY if self.retry is None else self.retry):
+            return ONCE
+        return PublishPolicy.of({**settings.TASK_PUBLISH_RETRY_POLICY, **(self.retry_policy or {})})
 
     @property
     def ignores_result(self) -> bool:
@@ -126,6 +136,7 @@ _SAME = frozenset(
             "priority",
         ),
         *("delivery_mode", "exchange", "routing_key", "task_protocol", "properties", "headers"),
+        *("retry", "retry_policy"),
     }
 )
 _RENAMED = {"task_id": "id", "group_id": "group", "link": "callbacks", "link_error": "errbacks"}
@@ -212,6 +223,11 @@ def _check(call: Call) -> None:
         raise ValueError(
             "properties may not set expiration: brokers drop such messages unseen. Give expires=."
         )
+    if call.retry_policy is not None:
+        try:
+            PublishPolicy.of(call.retry_policy)
+        except (ValueError, AttributeError) as exc:
+            raise ValueError(f"retry_policy {exc}; it is {call.retry_policy!r}.") from None
     taken = _RESERVED.intersection(call.headers or ())
     if taken:
         names = ", ".join(sorted(taken))

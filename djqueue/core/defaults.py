@@ -18,6 +18,7 @@ from djqueue.core.kinds import (
     LIMIT,
     MAPPING,
     OPTIONS_BY_NAME,
+    PUBLISH_POLICY,
     RATE,
     ROUTES,
     SECONDS,
@@ -57,6 +58,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
             "Where results are kept. None: `django-db` when `djqueue_results` is installed, else nowhere; "
             "`disabled` keeps nothing.",
         ),
+        Setting("RESULT_BACKEND_TRANSPORT_OPTIONS", EMPTY, MAPPING, "Options of a result store on a server."),
         Setting("RESULT_SERIALIZER", "json", TEXT, "How results are written."),
         Setting(
             "RESULT_ACCEPT_CONTENT",
@@ -125,6 +127,14 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
             True,
             BOOLEAN,
             "Inside a transaction, send when it commits, and drop the task when it rolls back.",
+        ),
+        Setting("TASK_PUBLISH_RETRY", True, BOOLEAN, "Try again when the broker does not take a message."),
+        Setting(
+            "TASK_PUBLISH_RETRY_POLICY",
+            MappingProxyType({}),
+            PUBLISH_POLICY,
+            "Changes to: 3 times, after 0, 0.2 and 0.4 s (`max_retries`, `interval_start`, `interval_step`, "
+            "`interval_max`), none later than 6 s (`timeout`).",
         ),
         Setting("TASK_ALWAYS_EAGER", False, BOOLEAN, "Run tasks at once, in the calling process."),
         Setting("TASK_EAGER_PROPAGATES", False, BOOLEAN, "An eager task's exception reaches the caller."),
@@ -239,7 +249,36 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
             "How long a stopping worker lets late-acknowledged tasks run before they go back to their "
             "queue, uncounted. None: without limit, as Celery.",
         ),
+        Setting(
+            "WORKER_ENABLE_REMOTE_CONTROL", True, BOOLEAN, "Workers obey commands, and answer questions."
+        ),
+        Setting("WORKER_SEND_TASK_EVENTS", False, BOOLEAN, "Workers send events about tasks (`-E`)."),
+        Setting(
+            "WORKER_REVOKES_MAX",
+            50_000,
+            whole(1),
+            "How many revoked tasks a worker keeps in mind; beyond that the oldest are forgotten.",
+            "tasks",
+        ),
         Setting("WORKER_SQLITE_WAL", True, BOOLEAN, "The worker puts SQLite files into WAL mode."),
+    ),
+    "Remote control and events": (
+        Setting(
+            "CONTROL_EXCHANGE", "celery", TEXT, "What the names of the exchanges of commands begin with."
+        ),
+        Setting("CONTROL_QUEUE_TTL", 300.0, optional(SECONDS), "How long commands wait for a worker."),
+        Setting("CONTROL_QUEUE_EXPIRES", 10.0, optional(SECONDS), "How long a queue without reader is kept."),
+        Setting(
+            "REVOCATION_EXPIRES",
+            604_800.0,
+            LIMIT,
+            "How long a revoked task stays revoked (Celery: three hours). Longer than your longest countdown.",
+        ),
+        Setting("EVENT_EXCHANGE", "celeryev", TEXT, "The exchange of events."),
+        Setting("EVENT_SERIALIZER", "json", TEXT, "How events are written."),
+        Setting("EVENT_QUEUE_PREFIX", "celeryev", TEXT, "What the names of monitors' queues begin with."),
+        Setting("EVENT_QUEUE_TTL", 5.0, optional(SECONDS), "How long events wait for a monitor."),
+        Setting("EVENT_QUEUE_EXPIRES", 60.0, optional(SECONDS), "How long a monitor's queue is kept."),
     ),
     "Beat": (
         Setting("BEAT_SCHEDULE", EMPTY, OPTIONS_BY_NAME, "Periodic tasks, by name of the entry."),

@@ -13,6 +13,8 @@ from math import isfinite
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from djqueue.core.retrying import PublishPolicy
+
 
 class Kind:
     """A kind of value. `words` names it in error messages and on the settings page."""
@@ -160,6 +162,13 @@ def _check_routes(value: Any) -> Any:
     raise ValueError("must be a dict, a function, a dotted path, or a list of those")
 
 
+def _check_publish_policy(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError("must be a dict of retry settings")
+    PublishPolicy.of(value)
+    return value
+
+
 def _check_timezone(value: Any) -> str:
     try:
         ZoneInfo(_check_text(value))
@@ -185,6 +194,7 @@ SECONDS = seconds()
 LIMIT = seconds(above=0)
 RATE = Kind("a rate such as '10/m'", _check_rate)
 ROUTES = Kind("a dict, function, dotted path, or list of those", _check_routes, _read_json)
+PUBLISH_POLICY = Kind("a dict of retry settings", _check_publish_policy, _read_json)
 TIMEZONE = Kind("the name of a time zone", _check_timezone)
 EXCEPTIONS = Kind(
     "'imported', 'strict', or a list of dotted class names",

@@ -15,6 +15,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from djqueue.core.messages import Outgoing
+from djqueue.core.retrying import ONCE, PublishPolicy
 from djqueue.exceptions import ImproperlyConfigured
 from djqueue.messaging.commits import Joint, is_in_testcase, join
 
@@ -26,13 +27,15 @@ Release = Callable[[Sequence["Departure"]], None]
 class Departure:
     """Messages on their way out, as their sender sees them: sent, waiting, or dropped.
 
-    `is_written` tells that the messages are part of the transaction that is waited for.
+    `is_written` tells that the messages are part of the transaction that is waited for; `policy` is how
+    often sending them is tried again.
     """
 
-    __slots__ = ("_commits", "_error", "_is_sent", "is_written", "outgoing")
+    __slots__ = ("_commits", "_error", "_is_sent", "is_written", "outgoing", "policy")
 
-    def __init__(self, outgoing: Sequence[Outgoing]) -> None:
+    def __init__(self, outgoing: Sequence[Outgoing], policy: PublishPolicy = ONCE) -> None:
         self.outgoing = outgoing
+        self.policy = policy
         self.is_written = False
         self._is_sent = False
         self._commits: Sequence[Commit] = ()
@@ -133,6 +136,18 @@ def is_inside_transaction(alias: str) -> bool:
         connection.alias == alias and connection.in_atomic_block and _opened_a_block_itself(connection)
         for connection in connections.all(initialized_only=True)
     )
+
+
+def commit_in_testcase() -> None:
+    """Let go what waits for the blocks that a `TestCase` puts around each test, for they are never committed.
+
+    For helpers of tests. While the code under test has a block of its own open, everything goes on waiting.
+    """
+    for connection in connections.all(initialized_only=True):
+        if is_in_testcase(connection) and not _opened_a_block_itself(connection):
+            for _, callback, _ in list(connection.run_on_commit):
+                if isinstance(callback, Commit):
+                    callback()
 
 
 def hold(departure: Departure, transactions: Sequence[BaseDatabaseWrapper], release: Release) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Iterable, Sequence
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -18,6 +19,7 @@ from djqueue.conf import settings
 from djqueue.core.calls import Call
 from djqueue.core.messages import Outgoing, WireMessage
 from djqueue.core.protocol import draft, seal
+from djqueue.core.retrying import ONCE, PublishPolicy
 from djqueue.core.sealing import open_body
 from djqueue.exceptions import ContentDisallowed, DecodeError, OperationalError
 from djqueue.messaging import brokers, departures
@@ -43,12 +45,17 @@ def send(call: Call, *, on_commit: bool | None = None, using: Using = None) -> D
 
 
 def send_many(calls: Iterable[Call], *, on_commit: bool | None = None, using: Using = None) -> Departure:
-    """Send the calls, in order and in one go; as `send` otherwise. One departure stands for all of them."""
+    """Send the calls, in order and in one go; as `send` otherwise. One departure stands for all of them.
+
+    The first call's `retry` and `retry_policy` say how often sending is tried again.
+    """
     broker = brokers.broker()
     alias = broker.capabilities.transactional_alias
     if alias is not None:
         _refuse_in_event_loop(broker)
-    departure = Departure([prepare(call) for call in calls])
+    calls = list(calls)
+    policy = calls[0].publish_policy if calls else ONCE
+    departure = Departure([prepare(call) for call in calls], policy)
     waits = settings.TASK_ON_COMMIT if on_commit is None else on_commit
     transactions = departures.open_transactions(using, home=alias) if waits else []
     if not waits and alias is not None and departures.is_inside_transaction(alias):
@@ -63,7 +70,8 @@ def send_many(calls: Iterable[Call], *, on_commit: bool | None = None, using: Us
             departure.is_written = True
         departures.hold(departure, transactions, _leave)
     else:
-        publish(departure.outgoing, broker)
+        _hand_over(broker, departure.outgoing, policy)
+        _announce(departure.outgoing)
         departure.mark_sent()
     return departure
 
@@ -100,12 +108,29 @@ def publish(outgoing: Sequence[Outgoing], broker: Broker | None = None) -> None:
     _announce(outgoing)
 
 
+def _hand_over(broker: Broker, outgoing: Sequence[Outgoing], policy: PublishPolicy) -> None:
+    """Let the broker have the messages, and try again as the policy says while it cannot be reached."""
+    pauses = policy.pauses()
+    last_try_at = time.monotonic() + policy.timeout
+    while True:
+        try:
+            broker.send_many(outgoing)
+            return
+        except OperationalError:
+            alias = broker.capabilities.transactional_alias
+            pause = None if alias and departures.is_inside_transaction(alias) else next(pauses, None)
+            if pause is None or time.monotonic() + pause > last_try_at:
+                raise
+        time.sleep(pause)
+
+
 def _leave(ready: Sequence[Departure]) -> None:
-    """Send what waited for a commit, all of it in one go."""
+    """Send what waited for a commit, all of it in one go; of several policies the first one's holds."""
     waiting = [departure for departure in ready if not departure.is_written]
     try:
         if waiting:
-            brokers.broker().send_many([one for departure in waiting for one in departure.outgoing])
+            outgoing = [one for departure in waiting for one in departure.outgoing]
+            _hand_over(brokers.broker(), outgoing, waiting[0].policy)
     except BaseException as error:
         for departure in waiting:
             departure.mark_failed(error)

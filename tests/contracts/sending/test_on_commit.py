@@ -153,10 +153,9 @@ def test_a_rollback_of_any_transaction_drops_it(any_broker: str, outer: str, inn
 def test_a_savepoint_of_a_transaction_that_commits_later_counts_too(any_broker: str) -> None:
     """Given two open transactions, when the second's savepoint is undone, its commit sends nothing."""
     with transaction.atomic(using="other"):
-        with transaction.atomic():
-            with pytest.raises(Undo), transaction.atomic(using="other"):
-                departure = send("a")
-                raise Undo
+        with transaction.atomic(), pytest.raises(Undo), transaction.atomic(using="other"):
+            departure = send("a")
+            raise Undo
         assert departure.state == "dropped"
     assert departure.state == "dropped"
     assert arrived() == []
@@ -178,7 +177,7 @@ def test_using_names_the_transactions_that_count(any_broker: str) -> None:
         if any_broker == "memory://":
             assert departure.state == "sent"
         raise Undo
-    with pytest.raises(ImproperlyConfigured, match="using='defualt'.*Did you mean 'default'"):
+    with pytest.raises(ImproperlyConfigured, match=r"using='defualt'.*Did you mean 'default'"):
         send("b", using="defualt")
 
 
@@ -348,7 +347,9 @@ def connected() -> Iterator[Callable[..., None]]:
 def test_receivers_may_change_a_message_before_it_is_sealed(
     memory_broker: None, connected: Callable[..., None]
 ) -> None:
-    def mark(sender: str, headers: dict[str, object], body: tuple[object, dict[str, int], object], **_: object) -> None:
+    def mark(
+        sender: str, headers: dict[str, object], body: tuple[object, dict[str, int], object], **_: object
+    ) -> None:
         assert sender == "tests.add"
         headers["tenant"] = "acme"
         body[1]["extra"] = 1
@@ -387,7 +388,7 @@ def test_publishing_is_announced_before_at_the_call_and_after_at_the_commit(
 class InTestCase(TestCase):
     """What users' own tests see."""
 
-    databases = {"default", "other"}  # noqa: RUF012
+    databases = {"default", "other"}
 
     def test_tasks_are_sent_through_the_capture_of_callbacks(self) -> None:
         with settings.override(BROKER_URL="memory://"):
@@ -399,9 +400,9 @@ class InTestCase(TestCase):
 
     def test_blocks_of_the_code_under_test_count_and_those_of_the_test_do_not(self) -> None:
         with settings.override(BROKER_URL="memory://"):
-            with self.captureOnCommitCallbacks(using="other", execute=True):
-                with transaction.atomic(using="other"):
-                    departure = send("a")
+            captured = self.captureOnCommitCallbacks(using="other", execute=True)
+            with captured, transaction.atomic(using="other"):
+                departure = send("a")
             assert departure.state == "sent"
             with pytest.raises(Undo), transaction.atomic(using="other"):
                 departure = send("b")
