@@ -141,7 +141,6 @@ class Chain(Signature):
         if not self.immutable:
             whole.tasks[0] = whole.tasks[0].clone((*(args or ()), *self.args), kwargs)
         whole.options.update({name: given.pop(name) for name in ("link", "link_error") if name in given})
-        whole = Chain(whole.unchain_tasks())
         for_last = {name: given.pop(name) for name in _FOR_THE_LAST if name in given}
         last = whole.freeze(
             for_last.get("task_id"),
@@ -152,7 +151,7 @@ class Chain(Signature):
         handles = [last]
         while handles[0].parent is not None:
             handles.insert(0, handles[0].parent)
-        return whole.tasks, handles
+        return whole.unchain_tasks(), handles
 
     def __repr__(self) -> str:
         return " | ".join(map(repr, self.tasks))

@@ -16,6 +16,7 @@ from django.utils.module_loading import import_string
 
 from djqueue.conf import settings
 from djqueue.exceptions import ImproperlyConfigured
+from djqueue.messaging.urls import masked
 from djqueue.result.contract import ResultBackend
 from djqueue.result.documents import Document
 
@@ -23,6 +24,10 @@ from djqueue.result.documents import Document
 ALIASES = {
     "django-db": "djqueue_results.backends.database.DatabaseBackend",
     "disabled": "djqueue.result.backends.DisabledBackend",
+    "redis": "djqueue_results.backends.redis.RedisBackend",
+    "rediss": "djqueue_results.backends.redis.RedisBackend",
+    "redis+socket": "djqueue_results.backends.redis.RedisBackend",
+    "sentinel": "djqueue_results.backends.redis.RedisBackend",
 }
 
 _open: dict[str, ResultBackend] = {}
@@ -101,6 +106,7 @@ def _default() -> str:
 def _backend_class(address: str) -> type[ResultBackend]:
     alias = address.partition("://")[0]
     path = ALIASES.get(alias, alias)
+    address = masked(address)
     if "." not in path:
         near = get_close_matches(alias, ALIASES)
         meant = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(map(repr, sorted(ALIASES)))}"

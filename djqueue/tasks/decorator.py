@@ -7,8 +7,8 @@ No setting is read.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from django.utils.module_loading import import_string
 
@@ -22,6 +22,30 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+class Decorates(Protocol):
+    """What `@shared_task(…)` gives: the task of a coroutine function has the result of awaiting it."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+class DecoratesBound(Protocol):
+    """The same with `bind=True`: callers do not see the first argument."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
+
+
+@overload
+def shared_task(function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+
+
 @overload
 def shared_task(function: Callable[P, R], /) -> Task[P, R]: ...
 
@@ -33,13 +57,13 @@ def shared_task(
     name: str | None = ...,
     base: type[Task[..., Any]] | str | None = ...,
     **options: Any,
-) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
+) -> DecoratesBound: ...
 
 
 @overload
 def shared_task(
     *, name: str | None = ..., base: type[Task[..., Any]] | str | None = ..., **options: Any
-) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+) -> Decorates: ...
 
 
 def shared_task(

@@ -24,7 +24,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 #: Headers that brokers put on, and that a new message must not have.
-_OF_BROKERS = frozenset({"x-death", "x-delivery-count", "x-first-death-queue", "redelivered"})
+_OF_BROKERS = frozenset(
+    {"x-death", "x-delivery-count", "x-djq-unseen", "x-first-death-queue", "redelivered"}
+)
 
 
 class Running(Handlers, Generic[P, R]):
@@ -70,10 +72,12 @@ class Running(Handlers, Generic[P, R]):
         if not state:
             raise TypeError("update_state() needs a state, such as update_state(state='PROGRESS', meta={…}).")
         request = self.request
-        if request.id is not None and task_id in (None, request.id) and request.report is not None:
+        if request.report is not None and task_id in (None, request.id):
             request.report(state, meta)
             return
         if task_id is None:
+            if request is current_request():  # called as a function: nobody could ask for the state
+                return
             raise RuntimeError(f"{self.name} is not being run here: update_state() needs a task_id.")
         backends.backend().store_many([records.set_from_outside(task_id, state, meta)])
 

@@ -29,6 +29,11 @@ class Task(Calling[P, R]):
     methods among tasks that name it as their `base`. There is one instance per task and process.
     """
 
+    # Of the function, where there is one.
+    __name__: str
+    __wrapped__: Callable[..., Any]
+    __signature__: inspect.Signature
+
     def wrap(self, function: Callable[..., Any], bind: bool) -> Self:
         """Make the function what this task runs; with `bind` it gets the task as its first argument."""
         functools.update_wrapper(self, function)

@@ -30,7 +30,7 @@ def headers(inbox: Inbox) -> dict[str, Any]:
     return inbox.next().message.headers
 
 
-def test_delay_sends_the_arguments_and_returns_a_handle(add: Task[[int, int], int], inbox: Inbox) -> None:
+def test_delay_sends_the_arguments_and_returns_a_handle(add: Task[..., int], inbox: Inbox) -> None:
     result = add.delay(1, y=2)
     delivery = inbox.next()
     assert isinstance(result, AsyncResult)
@@ -60,7 +60,8 @@ def test_every_shape_of_signature_is_checked(inbox: Inbox) -> None:
 
     shapes.delay(1, key="k")
     shapes.delay(1, 2, 3, 4, key="k", other=1)
-    for args, kwargs in [((1,), {}), ((), {"key": "k"}), ((), {"a": 1, "key": "k"})]:
+    wrong: list[tuple[Any, dict[str, Any]]] = [((1,), {}), ((), {"key": "k"}), ((), {"a": 1, "key": "k"})]
+    for args, kwargs in wrong:
         with pytest.raises(TypeError, match="cannot be called like this"):
             shapes.delay(*args, **kwargs)
     assert len(inbox.receive()) == 2
@@ -113,7 +114,9 @@ def test_routes_decide_where_nothing_else_is_said(add: Task[..., int]) -> None:
         add.delay(1, 2)
         add.apply_async((1, 2), queue="named")
         app.send_task("elsewhere.task")
-    assert len(Inbox("routed").receive()) == len(Inbox("named").receive()) == len(Inbox("main").receive()) == 1
+    assert (
+        len(Inbox("routed").receive()) == len(Inbox("named").receive()) == len(Inbox("main").receive()) == 1
+    )
 
 
 def test_a_call_for_later_waits_in_the_broker(add: Task[..., int], inbox: Inbox) -> None:
@@ -159,7 +162,7 @@ def test_a_call_inside_a_task_knows_its_root_and_parent_and_is_a_child(
     children = [delivery.message.headers for delivery in inbox.receive()]
     assert [child["parent_id"] for child in children] == [sent.id] * 3
     assert [child["root_id"] for child in children] == [sent.id] * 3
-    assert sent.children == [children[0]["id"], children[2]["id"]]
+    assert list(map(str, sent.children or ())) == [children[0]["id"], children[2]["id"]]
     assert outcome.follow_ups == []
 
 
@@ -243,7 +246,13 @@ def test_with_the_setting_off_tasks_wait_only_when_asked_to(add: Task[..., int],
 
 def test_many_calls_are_sent_in_order_with_one_handle_each(add: Task[..., int], inbox: Inbox) -> None:
     handles = enqueue_many(
-        [add.s(1, 1), (add, (2, 2)), ("calling.add", [3], {"y": 3}), ("nobody.knows",), add.s(5, 5).set(priority=9)],
+        [
+            add.s(1, 1),
+            (add, (2, 2)),
+            ("calling.add", [3], {"y": 3}),
+            ("nobody.knows",),
+            add.s(5, 5).set(priority=9),
+        ],
         priority=1,
     )
     messages = [delivery.message for delivery in inbox.receive()]
@@ -270,7 +279,7 @@ def test_the_door_leads_everywhere(add: Task[..., int]) -> None:
     assert app.now().tzinfo is not None
     assert app.autodiscover_tasks(["tests.project", "tests.support"]) == ["tests.project.tasks"]
     assert app.autodiscover_tasks(lambda: ["tests.project"], related_name="models") == []
-    with pytest.raises(KeyError, match="Did you mean .BROKER_URL"):
+    with pytest.raises(KeyError, match="Did you mean"):
         app.conf["brokr_url"]
 
 

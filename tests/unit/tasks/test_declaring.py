@@ -35,6 +35,10 @@ def add(x: int, y: int = 2) -> int:
     return x + y
 
 
+def other() -> int:
+    return 0
+
+
 @pytest.mark.parametrize("decorator", [shared_task, task, app.task], ids=["shared_task", "task", "app.task"])
 def test_a_function_becomes_a_registered_task_named_after_it(decorator: Callable[..., Any]) -> None:
     made = decorator(add)
@@ -99,7 +103,9 @@ def test_no_setting_is_read_while_a_task_is_declared(monkeypatch: pytest.MonkeyP
 def test_of_two_functions_with_one_name_the_first_wins_and_it_is_said() -> None:
     first = shared_task(name="twice")(add)
     with pytest.warns(DuplicateTaskNameWarning, match="There is a task named 'twice' already"):
-        assert shared_task(name="twice")(lambda: None) is first
+        second: object = shared_task(name="twice")(other)
+    assert second is first
+    assert tasks["twice"] is first
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert shared_task(name="twice")(add) is first
@@ -189,7 +195,7 @@ def test_a_class_with_a_wrong_option_or_that_is_abstract_is_not_registered() -> 
 
 def test_a_task_keeps_what_is_set_on_it_and_is_itself_after_pickling() -> None:
     made = shared_task(add)
-    made.handle = object()  # type: ignore[attr-defined]
+    made.handle = object()
     assert pickle.loads(pickle.dumps(made)) is made
 
 
@@ -198,7 +204,10 @@ def test_an_option_in_force_is_annotated_or_declared_or_the_settings_answer() ->
     assert made.option("acks_late") is False
     assert made.option("track_started") is True
     assert made.option("time_limit") is None
-    annotations = {"*": {"rate_limit": "5/m", "max_retries": 1}, "forced": {"max_retries": 9, "acks_late": True}}
+    annotations = {
+        "*": {"rate_limit": "5/m", "max_retries": 1},
+        "forced": {"max_retries": 9, "acks_late": True},
+    }
     with settings.override(TASK_ANNOTATIONS=annotations, TASK_TRACK_STARTED=False, TASK_TIME_LIMIT=9):
         assert made.option("acks_late") is True
         assert made.option("rate_limit") == "5/m"
@@ -208,7 +217,7 @@ def test_an_option_in_force_is_annotated_or_declared_or_the_settings_answer() ->
     assert made.option("max_retries") == 3
     with (
         settings.override(TASK_ANNOTATIONS={"forced": {"rate_limt": "5/m"}}),
-        pytest.raises(TypeError, match="TASK_ANNOTATIONS for forced: .* Did you mean 'rate_limit'"),
+        pytest.raises(TypeError, match=r"TASK_ANNOTATIONS for forced: .* Did you mean 'rate_limit'"),
     ):
         made.option("rate_limit")
 
