@@ -79,7 +79,7 @@ def pretty_arguments(representation: str) -> str:
         values = ast.literal_eval(representation)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # cut short, or objects inside
         return text_block(representation)
-    return text_block(pformat(values, width=100, compact=True, sort_dicts=False))
+    return text_block(pformat(values, width=84, compact=True, sort_dicts=False))
 
 
 def text_block(text: str, limit: int = SHOWN) -> str:

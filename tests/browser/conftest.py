@@ -17,8 +17,6 @@ from django.conf import settings
 from django.test import Client
 from pytest_django.live_server_helper import LiveServer
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
-
 
 class Browser:
     """What the tests want of a browser."""
@@ -63,6 +61,7 @@ class Browser:
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Start one Chromium for the whole run."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: pip install selenium")
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and chromedriver):
         pytest.skip("no browser: apt-get install chromium chromium-driver")

@@ -6,6 +6,7 @@ Tests take `store`, or `shared_store` when threads or processes are to look at i
 from __future__ import annotations
 
 import pytest
+import redis
 
 from djqueue.result.contract import ResultBackend
 from tests.contracts.backends.stores import STORES
@@ -17,7 +18,14 @@ def store_name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def store(store_name: str, db: None, monkeypatch: pytest.MonkeyPatch) -> ResultBackend:
+def store(
+    store_name: str, db: None, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> ResultBackend:
+    if store_name == "redis":
+        url = request.getfixturevalue("redis_server").url
+        monkeypatch.setenv("DJQUEUE_TEST_REDIS_URL", url)
+        with redis.Redis.from_url(url) as client:
+            client.flushdb()
     return STORES[store_name](monkeypatch)
 
 

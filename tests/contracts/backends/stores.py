@@ -5,6 +5,7 @@ A name comes in from a test's parameters, a `ResultBackend` leaves. A new store 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -26,9 +27,15 @@ def django_db_row_by_row(monkeypatch: pytest.MonkeyPatch) -> ResultBackend:
     return backend("django-db")
 
 
+def redis_store(monkeypatch: pytest.MonkeyPatch) -> ResultBackend:
+    """Return the Redis store; the variable names the server, for processes that tests start, too."""
+    return backend(os.environ["DJQUEUE_TEST_REDIS_URL"])
+
+
 STORES: dict[str, Callable[[pytest.MonkeyPatch], ResultBackend]] = {
     "django-db": django_db,
     "django-db, row by row": django_db_row_by_row,
+    "redis": redis_store,
 }
 
 

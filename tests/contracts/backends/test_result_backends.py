@@ -278,11 +278,11 @@ def test_what_is_forgotten_is_gone(store: ResultBackend) -> None:
 def test_what_has_expired_is_cleaned_up(store: ResultBackend) -> None:
     if store.expires_by_itself:
         pytest.skip("the store needs no cleaning")
-    now = time.time()
-    store.store_many([document("done", date_done=now), document("runs", states.STARTED)])
+    store.store_many([document("done", date_done=time.time()), document("runs", states.STARTED)])
+    stored_by = time.time()
     assert store.clean_up() == 0
     with djqueue_settings.override(RESULT_EXPIRES=0.01):
-        wait_until(lambda: time.time() > now + 0.02, within=5, because="the results are to expire")
+        wait_until(lambda: time.time() > stored_by + 0.02, within=5, because="the results are to expire")
         assert store.clean_up() == 2
     assert store.fetch_many(["done", "runs"]) == {}
 
@@ -303,4 +303,4 @@ def test_a_closed_store_opens_again(store: ResultBackend) -> None:
 
 
 def test_the_address_can_be_shown(store: ResultBackend) -> None:
-    assert "django-db" in store.as_uri()
+    assert store.as_uri().startswith(("django-db", "redis://"))

@@ -281,3 +281,12 @@ def test_rows_are_counted_only_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
     TaskResultFactory.create_batch(7)
     assert CappedPaginator(TaskResult.objects.all(), 2).num_pages == 3
     assert CappedPaginator(TaskResult.objects.all()[:3], 2).count == 3
+
+
+def test_days_are_listed_for_lists_that_are_not_too_long(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TaskResultFactory.create_batch(3)
+    assert admin_client.get(LIST).context["cl"].date_hierarchy == "date_created"
+    monkeypatch.setattr(CappedPaginator, "most", 3)
+    assert admin_client.get(LIST).context["cl"].date_hierarchy is None

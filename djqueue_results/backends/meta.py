@@ -1,0 +1,229 @@
+"""Celery's form of a document, as key-value stores keep it: the task's meta, in RESULT_SERIALIZER.
+
+A `Document` comes in and bytes leave, and the other way round. JSON is put together around the result's own
+text, which is not read on the way. What Celery's form has no place for stands under the key `djq`, at the
+end, where other readers pass over it; with RESULT_EXTENDED off there is none of it, unless it is needed.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+from base64 import b64decode, b64encode
+from datetime import UTC, datetime
+from typing import Any
+
+from djqueue import states
+from djqueue.conf import settings
+from djqueue.core import moments, serialization
+from djqueue.exceptions import ContentDisallowed, DecodeError, EncodeError, exception_to_wire
+from djqueue.result.documents import Document, accepted_contents
+
+_quoted = json.encoder.encode_basestring_ascii
+_COMPRESSED = b"\x00celery-compressed\x00"
+#: what Document has and Celery's meta has not
+_OURS = ("date_started", "root_id", "periodic_task_name")
+#: representations longer than this, or with escapes that Python does not write, stay text
+_LONGEST_REPR = 1024
+_FOREIGN_ESCAPE = re.compile(r"\\(?![\\'\"nrtxuU])")
+_NUMBERS_ONLY = re.compile(r"\((?:-?\d{1,15}(?:, )?)*,?\)")
+_BRACKETS = str.maketrans("()", "[]")
+
+
+def write(document: Document) -> bytes:
+    """Return the document as it is stored."""
+    if document.content_type == serialization.JSON_TYPE and isinstance(document.result, str):
+        return _json(document, document.result, {})
+    try:
+        return _serialized(document)
+    except (ContentDisallowed, DecodeError, EncodeError):
+        return _json(document, "null", _packed(document))
+
+
+def read(task_id: str, stored: bytes) -> Document:
+    """Return the document that was stored, by us or by Celery.
+
+    Raises:
+        ContentDisallowed: neither RESULT_ACCEPT_CONTENT nor ACCEPT_CONTENT lists the serializer.
+        DecodeError: it is damaged.
+    """
+    if stored.startswith(_COMPRESSED):
+        kind, _, compressed = stored[len(_COMPRESSED) :].partition(b"\x00")
+        stored = serialization.decompress(compressed, kind.decode("ascii", "replace"))
+    if stored.startswith(b"{"):
+        return _from_json(task_id, stored)
+    return _from_serialized(task_id, stored)
+
+
+def _json(document: Document, result: str, ours: dict[str, Any]) -> bytes:
+    parts = [
+        f'{{"status": {_quoted(document.status)}, "result": {result}',
+        f', "traceback": {_text(document.traceback)}',
+        f', "children": {_list(document.children)}, "date_done": {_text(_ended(document))}',
+    ]
+    if document.group_id:
+        parts.append(f', "group_id": {_quoted(document.group_id)}')
+    if document.parent_id:
+        parts.append(f', "parent_id": {_quoted(document.parent_id)}')
+    extended = settings.RESULT_EXTENDED
+    if extended and document.name is not None:
+        parts.append(
+            f', "name": {_quoted(document.name)}, "args": {_arguments(document.args, tuple)}'
+            f', "kwargs": {_arguments(document.kwargs, dict)}, "worker": {_text(document.worker)}'
+            f', "retries": {document.retries}, "queue": {_text(document.queue)}'
+        )
+    parts.append(f', "task_id": {_quoted(document.task_id)}')
+    if extended or ours or document.attempt:
+        parts.append(_under_our_key(document, ours, extended))
+    parts.append("}")
+    text = "".join(parts)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # half characters in the result's own text
+        return json.dumps(json.loads(text)).encode()
+
+
+def _under_our_key(document: Document, ours: dict[str, Any], extended: bool) -> str:
+    """Return our key with the attempt last: the script that compares attempts looks there."""
+    if extended:
+        started = document.date_started
+        if started is not None and math.isfinite(started):
+            ours["date_started"] = started
+        if document.root_id and document.root_id != document.task_id:
+            ours["root_id"] = document.root_id
+        if document.periodic_task_name:
+            ours["periodic_task_name"] = document.periodic_task_name
+    before = json.dumps(ours)[1:-1]
+    return f', "djq": {{{before}{", " if before else ""}"attempt": {document.attempt}}}'
+
+
+def _packed(document: Document) -> dict[str, Any]:
+    """Return a result that Celery's form cannot hold, for our key."""
+    packed: dict[str, Any] = {
+        "content_type": document.content_type,
+        "content_encoding": document.content_encoding,
+    }
+    if isinstance(document.result, bytes):
+        return packed | {"content_base64": b64encode(document.result).decode("ascii")}
+    return packed | {"content": document.result}
+
+
+def _serialized(document: Document) -> bytes:
+    """Return the meta with the value in it, written with the serializer that wrote the value."""
+    serializer = serialization.serializer_of(document.content_type)
+    if serializer is None:
+        raise DecodeError(f"There is no serializer for {document.content_type!r}.")
+    return serialization.dumps(document.as_meta() | {"date_done": _ended(document)}, serializer)[2]
+
+
+def _from_json(task_id: str, stored: bytes) -> Document:
+    try:
+        meta = json.loads(stored)
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"The result of task {task_id} is damaged: {error}") from None
+    ours = meta.get("djq")
+    if not isinstance(ours, dict):
+        ours = {}
+    document = _from_meta(task_id, meta, json.dumps(meta.get("result")))
+    attempt = ours.get("attempt")
+    if isinstance(attempt, int):
+        document.attempt = attempt
+        document.retries = max(document.retries, attempt >> 16)
+    for name in _OURS:
+        setattr(document, name, ours.get(name))
+    if "content_type" in ours:
+        document.content_type, document.content_encoding = ours["content_type"], ours["content_encoding"]
+        packed = ours.get("content_base64")
+        document.result = ours["content"] if packed is None else b64decode(packed)
+    return document
+
+
+def _from_serialized(task_id: str, stored: bytes) -> Document:
+    content_type, encoding, _ = serialization.dumps(None, settings.RESULT_SERIALIZER)
+    meta = serialization.loads(stored, content_type, encoding, accepted_contents())
+    if not isinstance(meta, dict):
+        raise DecodeError(f"The result of task {task_id} is damaged: it is no dictionary.")
+    result = meta.get("result")
+    if isinstance(result, BaseException):
+        result = exception_to_wire(result)
+    body = serialization.dumps(result, settings.RESULT_SERIALIZER)[2]
+    document = _from_meta(task_id, meta, body)
+    document.content_type, document.content_encoding = content_type, encoding
+    return document
+
+
+def _from_meta(task_id: str, meta: dict[str, Any], result: str | bytes) -> Document:
+    get = meta.get
+    retries = get("retries")
+    return Document(
+        task_id,
+        str(get("status") or states.PENDING),
+        result,
+        traceback=get("traceback"),
+        children=get("children"),
+        date_done=_moment(get("date_done")),
+        retries=retries if isinstance(retries, int) else 0,
+        attempt=retries << 16 if isinstance(retries, int) and 0 <= retries < 2**31 else 0,
+        name=get("name"),
+        args=_representation(get("args"), tuple),
+        kwargs=_representation(get("kwargs"), dict),
+        worker=get("worker"),
+        queue=get("queue"),
+        group_id=get("group_id"),
+        parent_id=get("parent_id"),
+    )
+
+
+def _ended(document: Document) -> str | None:
+    """Return when the task ended, as Celery writes it."""
+    if document.date_done is None or document.status not in states.READY_STATES:
+        return None
+    try:
+        return datetime.fromtimestamp(document.date_done, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _moment(value: Any) -> float | None:
+    try:
+        return moments.epoch(value) if value else None
+    except (TypeError, ValueError, AttributeError):
+        return None
+
+
+def _text(value: str | None) -> str:
+    return "null" if value is None else _quoted(value)
+
+
+def _list(value: list[Any] | None) -> str:
+    return "[]" if value == [] else json.dumps(value)
+
+
+def _arguments(representation: str | None, kind: type) -> str:
+    """Return arguments as JSON: Celery stores values, a document has their representation.
+
+    One that is not plain Python, because it was cut short or has objects in it, is stored as the text it is.
+    """
+    if representation is None:
+        return "null"
+    if representation == "{}":
+        return "{}"
+    if _NUMBERS_ONLY.fullmatch(representation):
+        return representation.translate(_BRACKETS).replace(",]", "]")
+    if len(representation) <= _LONGEST_REPR and not _FOREIGN_ESCAPE.search(representation):
+        try:
+            value = ast.literal_eval(representation)
+            if type(value) is kind:
+                return json.dumps(value, allow_nan=False)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            pass
+    return _quoted(representation)
+
+
+def _representation(value: Any, kind: type) -> str | None:
+    """Return the representation of stored arguments; text is one already."""
+    if value is None or isinstance(value, str):
+        return value
+    return repr(kind(value) if isinstance(value, list | dict) else value)
