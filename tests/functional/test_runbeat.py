@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings as django_settings
+from django.db import connection
 
 from djqueue.models import Message
 from djqueue_beat.models import IntervalSchedule, PeriodicTask
@@ -79,9 +79,9 @@ def test_a_row_made_while_it_runs_is_sent_and_one_switched_off_is_not(processes:
 
 
 def test_a_changed_interval_takes_effect_at_once(processes: Processes) -> None:
-    row = periodic_task(name="slow", interval=86400)
+    periodic_task(name="slow", interval=86400)
     start(processes, "--max-interval", "0.2")
-    interval = IntervalSchedule.objects.get(pk=row.interval_id)
+    interval = IntervalSchedule.objects.get()
     interval.every, interval.period = 1, "seconds"
     interval.save()
     wait_until(lambda: len(sent_by("slow")) >= 2, WAIT, "for the entry to become quick")
@@ -125,10 +125,11 @@ def test_a_worker_may_carry_the_beat_and_run_what_it_sends(processes: Processes,
 def test_it_waits_for_a_database_that_is_not_there_yet(processes: Processes, tmp_path: Path) -> None:
     beat = processes.start("runbeat", "--max-interval", "0.2", DJQUEUE_TEST_DIR=str(tmp_path))
     beat.wait_for_line("djq.beat.database_lost error=.*no such table")
-    real = Path(django_settings.DIRECTORY) / "default.sqlite3"
-    # As if somebody ran `migrate` now: the file appears with all its tables.
+    # As if somebody ran `migrate` now: the file appears with all its tables. SQLite makes the copy itself: to
+    # open and close the file by other means would drop the locks that this process holds on it.
     copy = tmp_path / "copy"
-    copy.write_bytes(real.read_bytes())
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM INTO %s", [str(copy)])
     os.replace(copy, tmp_path / "default.sqlite3")
     assert beat.exit_status is None
     beat.terminate()
