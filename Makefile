@@ -18,7 +18,7 @@ test: $(VENV)/.installed-dev ## Run the tests (TESTS="-k retry" runs some)
 	$(BIN)/pytest $(TESTS)
 
 bench: $(VENV)/.installed-bench ## Measure beside peers, in one run
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks.run
 
 lint: $(VENV)/.installed-dev ## ruff, mypy, import-linter, missing migrations
 	$(BIN)/ruff check .

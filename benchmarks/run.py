@@ -34,6 +34,13 @@ COUNTS = {
 }
 #: a contender that needs longer is broken, seconds
 LONGEST_DRAIN = 120
+#: the command of each contender's worker, after `python -m`, and the settings it needs
+WORKERS = {
+    "djqueue_sqlite": "django runworker -c 2 -l WARNING",
+    "celery_sqlite": "celery -A benchmarks.contenders.celery_sqlite worker -c 2 -l WARNING"
+    " --without-gossip --without-mingle",
+    "django_tasks_db": "django db_worker --interval 0.01 --no-startup-delay -v 0",
+}
 QUESTIONS = {
     "send": ("sending one by one", "tasks/s"),
     "bulk": ("sending in bulk", "tasks/s"),
@@ -69,7 +76,13 @@ class Round:
         self.contender = contender
         self.tasks = tasks
         self._directory = tempfile.TemporaryDirectory(prefix="djqueue-bench-")
-        self._environment = {**os.environ, "BENCH_DIR": self._directory.name, "PYTHONWARNINGS": "ignore"}
+        self._environment = {
+            **os.environ,
+            "BENCH_DIR": self._directory.name,
+            "BENCH_CONTENDER": contender.removesuffix("_sqlite"),
+            "DJANGO_SETTINGS_MODULE": "benchmarks.project",
+            "PYTHONWARNINGS": "ignore",
+        }
 
     def measure(self, figures: Figures) -> None:
         """Answer every question once."""
@@ -133,7 +146,7 @@ class Round:
         return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
 
     def _worker(self) -> WorkerProcess:
-        command = [sys.executable, "-m", f"benchmarks.contenders.{self.contender}", "worker"]
+        command = [sys.executable, "-m", *WORKERS[self.contender].split()]
         return WorkerProcess(command, self._environment, Path(self._directory.name) / "worker.log")
 
 

@@ -33,7 +33,7 @@ def check_serializers(**_: Any) -> list[checks.CheckMessage]:
         return []
     names = {"TASK_SERIALIZER": [settings.TASK_SERIALIZER], "RESULT_SERIALIZER": [settings.RESULT_SERIALIZER]}
     names |= {"ACCEPT_CONTENT": settings.ACCEPT_CONTENT, "RESULT_ACCEPT_CONTENT": settings.RESULT_ACCEPT_CONTENT}
-    found = []
+    found: list[checks.CheckMessage] = []
     for setting, given in names.items():
         try:
             content_types(tuple(given or ()))

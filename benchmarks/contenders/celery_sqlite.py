@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +37,6 @@ def prepare() -> None:
         connection.close()
 
 
-def worker() -> None:
-    """Become a worker with two children."""
-    command = ["-m", "celery", "-A", "benchmarks.contenders.celery_sqlite", "worker", "-c", "2"]
-    os.execv(
-        sys.executable, [sys.executable, *command, "--without-gossip", "--without-mingle", "-l", "WARNING"]
-    )
-
-
 def done() -> int:
     """Count the stored results."""
     connection = sqlite3.connect(DIRECTORY / "results.sqlite3", timeout=30)
@@ -64,4 +55,4 @@ def wait(result: Any) -> None:
 
 
 if __name__ == "__main__":
-    Verbs(prepare=prepare, send=nothing.delay, wait=wait, worker=worker, done=done).run()
+    Verbs(prepare=prepare, send=nothing.delay, wait=wait, done=done).run()

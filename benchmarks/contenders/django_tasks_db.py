@@ -5,13 +5,8 @@ One worker process: a second one only makes both wait for the database lock.
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from typing import Any
-
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.project")
-os.environ["BENCH_CONTENDER"] = "django_tasks_db"
 
 import django
 
@@ -22,12 +17,6 @@ from django_tasks_db.models import DBTaskResult
 
 from benchmarks.contenders.django_tasks_task import nothing
 from benchmarks.contenders.verbs import Verbs
-
-
-def worker() -> None:
-    """Become a worker."""
-    command = ["-m", "django", "db_worker", "--interval", "0.01", "--no-startup-delay", "-v", "0"]
-    os.execv(sys.executable, [sys.executable, *command])
 
 
 def wait(result: Any) -> None:
@@ -43,6 +32,5 @@ if __name__ == "__main__":
         prepare=lambda: call_command("migrate", verbosity=0),
         send=nothing.enqueue,
         wait=wait,
-        worker=worker,
         done=lambda: DBTaskResult.objects.successful().count(),
     ).run()

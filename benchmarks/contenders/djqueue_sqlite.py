@@ -5,12 +5,7 @@ The defaults are on: late acknowledgement, results before acks, connection handl
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Any
-
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.project")
-os.environ["BENCH_CONTENDER"] = "djqueue"
 
 import django
 
@@ -22,11 +17,6 @@ from benchmarks.contenders.djqueue_app.tasks import nothing
 from benchmarks.contenders.verbs import Verbs
 from djqueue import enqueue_many
 from djqueue_results.models import TaskResult
-
-
-def worker() -> None:
-    """Become a worker with two children."""
-    os.execv(sys.executable, [sys.executable, "-m", "django", "runworker", "-c", "2", "-l", "WARNING"])
 
 
 def wait(result: Any) -> None:
@@ -45,7 +35,6 @@ if __name__ == "__main__":
         prepare=lambda: call_command("migrate", verbosity=0),
         send=nothing.delay,
         wait=wait,
-        worker=worker,
         done=lambda: TaskResult.objects.filter(status="SUCCESS").count(),
         send_bulk=send_bulk,
     ).run()

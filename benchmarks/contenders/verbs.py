@@ -22,7 +22,6 @@ class Verbs:
     prepare: Callable[[], None]
     send: Callable[[int], object]
     wait: Callable[[object], None]
-    worker: Callable[[], None]
     done: Callable[[], int]
     send_bulk: Callable[[int], None] | None = None
 
@@ -32,8 +31,6 @@ class Verbs:
         count = int(rest[0]) if rest else 0
         if verb == "prepare":
             self.prepare()
-        elif verb == "worker":
-            self.worker()
         elif verb == "done":
             print(self.done())
         elif verb == "send":
