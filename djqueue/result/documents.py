@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from djqueue import states
@@ -53,7 +54,8 @@ class Document:
     `result` is the encoded value (or the exception's wire form, or a custom state's meta) in
     `content_type`/`content_encoding`. `attempt` orders writes: a backend refuses one that is older than
     what it holds, and a terminal state is final for its attempt. Times are seconds since the epoch.
-    `children` are Celery result tuples. `args`, `kwargs` are safe representations.
+    `children` are Celery result tuples. `args`, `kwargs` are safe representations. `stamps` are the call's,
+    as the text of a JSON object.
     """
 
     task_id: str
@@ -76,6 +78,7 @@ class Document:
     root_id: str | None = None
     parent_id: str | None = None
     periodic_task_name: str | None = None
+    stamps: str | None = None
 
     def value(self) -> Any:
         """Return the decoded result: what the task returned, its exception, or a custom state's meta.
@@ -116,7 +119,8 @@ class Document:
 
     def pack(self) -> tuple[Any, ...]:
         """Return the document as a tuple of builtins, for the pipe between worker and children."""
-        return tuple(getattr(self, name) for name in _FIELDS)
+        packed: tuple[Any, ...] = _pick(self)
+        return packed
 
     @classmethod
     def unpack(cls, packed: tuple[Any, ...]) -> Document:
@@ -124,4 +128,4 @@ class Document:
         return cls(*packed)
 
 
-_FIELDS = tuple(field.name for field in fields(Document))
+_pick = attrgetter(*(field.name for field in fields(Document)))

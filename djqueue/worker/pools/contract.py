@@ -112,6 +112,8 @@ class Pool(ABC):
 
     #: how many jobs run at the same time
     size: int
+    #: something changed: `tend` should be called after this `collect` or `submit`, whatever it answered last
+    needs_tending: bool = False
 
     @abstractmethod
     def start(self) -> None:
@@ -141,8 +143,8 @@ class Pool(ABC):
     def tend(self, now: float) -> float:
         """Enforce time limits, replace and recycle children, take back stuck jobs.
 
-        `now` is `time.monotonic()`. Returns in how many seconds it wants to be called again; after a
-        `submit` it wants to be called at once, for the new jobs may have limits.
+        `now` is `time.monotonic()`. Returns in how many seconds it wants to be called again, if
+        `needs_tending` does not ask for it earlier.
         """
 
     @abstractmethod
@@ -152,6 +154,10 @@ class Pool(ABC):
     def pid(self, number: int) -> int:
         """Return the process that runs job `number`."""
         return os.getpid()
+
+    def pids(self) -> list[int]:
+        """Return the processes that run jobs."""
+        return [os.getpid()]
 
     @abstractmethod
     def take_back(self) -> None:

@@ -102,6 +102,7 @@ class ThreadsPool(Pool):
         for job in jobs:
             self._held[job.number] = job
             self._queue.put(job)
+        self.needs_tending = True
 
     def collect(self) -> list[Report]:
         """Return what the lanes reported."""
@@ -118,6 +119,7 @@ class ThreadsPool(Pool):
 
     def tend(self, now: float) -> float:
         """Keep time limits."""
+        self.needs_tending = False
         limits = [limit for job in self._held.values() for limit in (job.soft_limit, job.hard_limit) if limit]
         if not limits:
             return math.inf

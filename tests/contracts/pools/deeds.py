@@ -221,15 +221,8 @@ KEPT: list[bytearray] = []
 DEEDS: dict[str, Callable[..., Any]] = {
     deed.__name__: deed
     for deed in (
-        *(
-            nothing,
-            wait_for,
-            touch,
-            touch_and_wait_for,
-            wait_before,
-            wait_or_be_stopped,
-            ignore_the_soft_limit,
-        ),
+        *(nothing, note, touch, wait_for, touch_and_wait_for, wait_before),
+        *(wait_or_be_stopped, ignore_the_soft_limit),
         *(raise_, kill_self, exit_at_once, segfault, spin_in_c, hold_memory, close_descriptors),
         *(write_into_descriptors, fork_and_return, fork_and_linger, start_program, about_me),
     )

@@ -46,7 +46,6 @@ class Driver:
         """Hand the jobs to the pool."""
         self.submitted.update(job.number for job in jobs)
         self.pool.submit(jobs)
-        self._tend_at = 0.0
 
     def do(self, deed: str, *arguments: Any, **options: Any) -> int:
         """Submit one job, and return its number."""
@@ -72,11 +71,12 @@ class Driver:
 
     def cycle(self, longest: float = 1.0) -> None:
         """Wait for something to happen, collect it, and tend."""
-        self.waiting.wait(max(0.0, min(longest, self._tend_at - time.monotonic())))
+        pause = 0.0 if self.pool.needs_tending else self._tend_at - time.monotonic()
+        self.waiting.wait(max(0.0, min(longest, pause)))
         for report in self.pool.collect():
             self._keep(report)
         now = time.monotonic()
-        if now >= self._tend_at:
+        if now >= self._tend_at or self.pool.needs_tending:
             self._tend_at = now + self.pool.tend(now)
 
     def outcome(self, number: int, within: float = 10) -> Outcome:

@@ -21,18 +21,18 @@ def test_outcomes_arrive_while_a_long_job_runs(parallel: Driver, tmp_path: Path)
     assert parallel.answer(long) == path
 
 
+@pytest.mark.parametrize("kind", ["prefork", "threads"])
 def test_a_finished_result_does_not_wait_behind_a_long_job_in_the_same_line(
-    make_driver: MakeDriver, tmp_path: Path
+    kind: str, make_driver: MakeDriver, tmp_path: Path
 ) -> None:
-    for kind in ("prefork", "threads"):
-        driver = make_driver(kind, size=1)
-        path = tmp_path / kind
-        quick = [driver.job("nothing", expected_runtime=0.0005) for _ in range(5)]
-        slow = driver.job("wait_for", str(path), expected_runtime=0.0005)  # nobody knows that it is slow
-        driver.submit(*quick, slow)
-        driver.until(lambda driver=driver: len(driver.finished) == 5, 5, "for the quick ones to be reported")
-        path.touch()
-        driver.outcome(slow.number)
+    driver = make_driver(kind, size=1)
+    path = tmp_path / "go"
+    quick = [driver.job("nothing", expected_runtime=0.0005) for _ in range(5)]
+    slow = driver.job("wait_for", str(path), expected_runtime=0.0005)  # nobody knows that it is slow
+    driver.submit(*quick, slow)
+    driver.until(lambda: len(driver.finished) == 5, 5, "for the quick ones to be reported")
+    path.touch()
+    driver.outcome(slow.number)
 
 
 def test_short_jobs_do_not_wait_behind_a_long_one_while_a_child_is_free(

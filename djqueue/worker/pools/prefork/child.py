@@ -55,7 +55,7 @@ class Upbringing:
 
     def raise_child(self, slot: int, sock: socket.socket) -> int:
         """Live a child's life in this process, and return its exit status."""
-        grow_up(nursery=os.getppid())
+        grow_up()
         return Child(self, slot, sock).run()
 
 

@@ -1,7 +1,7 @@
 """What a forked process does about itself before it takes a job: family, signals, memory, connections.
 
-The nursery calls `die_with_parent`; each child calls `grow_up` and is then ready to run user code: it dies
-with the nursery, hears no signal that is meant for the parent, and shares no connection with anyone.
+Nursery and children begin with `die_with_parent`. Each child calls `grow_up` and is then ready to run user
+code: it hears no signal that is meant for the parent, and shares no connection with anyone.
 """
 
 from __future__ import annotations
@@ -36,10 +36,9 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def grow_up(nursery: int) -> None:
-    """Make the forked process a child that can run tasks; `nursery` is the process that forked it."""
+def grow_up() -> None:
+    """Make the forked process a child that can run tasks."""
     _hear_no_group_signals()
-    die_with_parent(nursery)
     with suppress(PermissionError):
         os.setpgid(0, 0)
     with suppress(OSError):

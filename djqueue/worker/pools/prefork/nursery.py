@@ -191,6 +191,7 @@ class _Nurse:
     """Forks, signals and reaps, until the parent hangs up."""
 
     def __init__(self, sock: socket.socket, raise_child: RaiseChild) -> None:
+        self._pid = os.getpid()
         self._sock = sock
         self._raise_child = raise_child
         self._children: dict[int, BaseProcess] = {}
@@ -247,6 +248,7 @@ class _Nurse:
 
     def _live(self, slot: int, parents_end: socket.socket, sock: socket.socket) -> None:
         """Be the child, in the process forked for it; nothing of the nursery stays open."""
+        die_with_parent(self._pid)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._selector.close()

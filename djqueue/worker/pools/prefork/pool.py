@@ -144,6 +144,7 @@ class PreforkPool(Pool):
     def tend(self, now: float) -> float:
         """Keep time limits, free stuck jobs, replace children."""
         self._listen(0)
+        self.needs_tending = False
         if self._reports:
             self._wake()
         pause = self._look_after_all(now)
@@ -160,6 +161,10 @@ class PreforkPool(Pool):
         """Return the process number of the child that holds the job."""
         child = self._holder(number)
         return child.pid if child else super().pid(number)
+
+    def pids(self) -> list[int]:
+        """Return the process numbers of the children."""
+        return list(self._children)
 
     def take_back(self) -> None:
         """Ask for every job that has not started."""
@@ -184,11 +189,13 @@ class PreforkPool(Pool):
             return any(report.number == number for report in self._reports)
         sentence = Sentence(number, why)
         child.condemned[number] = sentence  # it may be just starting: then the warden finds it
+        self.needs_tending = True
         started = child.running(self._board)
         if started is not None and started.number == number:
             self._warden.execute(child, sentence)
         else:
             self._warden.ask_back(child, [number], time.monotonic())
+        self._wake()
         return True
 
     # -- inside --------------------------------------------------------------------------------------
@@ -196,6 +203,7 @@ class PreforkPool(Pool):
     def _deal(self) -> None:
         for child, jobs in deal(self._waiting, self._children.values(), time.monotonic()):
             child.line.send(as_frame(jobs))
+            self.needs_tending = True  # they may have limits, or turn out to be slow
 
     def _holder(self, number: int) -> ChildSlot | None:
         return next((child for child in self._children.values() if number in child.held), None)
@@ -235,6 +243,7 @@ class PreforkPool(Pool):
                 log_lines.child_not_made(news.why, pause)
             elif isinstance(news, Exited):
                 self._bury(news.pid, news.status)
+        self.needs_tending = True
         if self._nursery.is_lost:
             self._selector.unregister(self._nursery)
 
@@ -250,6 +259,8 @@ class PreforkPool(Pool):
             child.is_garbled = True
             self._warden.execute(child, Sentence(0, f"it said what no child says: {error!r}"))
             child.line.close()
+        if not child.line.is_open:
+            self.needs_tending = True
 
     def _take(self, child: ChildSlot, frame: frames.Frame) -> None:
         kind = frame[0]
@@ -288,6 +299,7 @@ class PreforkPool(Pool):
     def _see_off(self, child: ChildSlot) -> None:
         """Take a child off duty that runs nothing more; what it still holds it will never start."""
         child.is_leaving = True
+        self.needs_tending = True
         self._return(child, list(child.held))
 
     def _return(self, child: ChildSlot, numbers: Iterable[int]) -> None:
