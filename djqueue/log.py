@@ -68,6 +68,13 @@ def escape(text: object, limit: int = 1024) -> str:
     return _UNSAFE.sub(_write_out, shown)
 
 
+def escape_block(text: str, limit: int = 8192) -> str:
+    """Return text of several lines with control characters written out; a long one loses its middle."""
+    if len(text) > limit:
+        text = f"{text[: limit // 2]}\n… {len(text) - limit} characters left out …\n{text[-(limit // 2) :]}"
+    return "\n".join(escape(line, limit) for line in text.split("\n"))
+
+
 def set_up_worker_logging(level: int, logfile: Path | None = None) -> None:
     """Make the worker's lines heard: at `level`, and in `logfile` if one is given.
 

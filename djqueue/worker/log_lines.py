@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from djqueue.log import escape
+from djqueue.log import escape, escape_block
 
 logger = logging.getLogger("djqueue.worker")
 
@@ -56,7 +56,11 @@ def succeeded(name: str, task_id: str, runtime: float, result: str) -> None:
 
 def failed(name: str, task_id: str, error: str, traceback: str | None) -> None:
     logger.error(
-        "Task %s[%s] raised unexpected: %s\n%s", escape(name), escape(task_id), escape(error), traceback or ""
+        "Task %s[%s] raised unexpected: %s\n%s",
+        escape(name),
+        escape(task_id),
+        escape(error),
+        escape_block(traceback or ""),
     )
 
 
@@ -147,3 +151,19 @@ def child_late(pid: int, seconds: float) -> None:
 
 def soft_limit(name: str, task_id: str, limit: float) -> None:
     logger.warning("djq.limit.soft task=%s[%s] limit=%gs", escape(name), escape(task_id), limit)
+
+
+def told_to_revoke(ids: Iterable[str]) -> None:
+    logger.info("djq.control.revoked tasks=%s", escape(",".join(ids)))
+
+
+def revocation_not_kept(error: str) -> None:
+    logger.warning("djq.control.not_kept error=%s", escape(error))
+
+
+def command_for_unknown(command: str, name: str) -> None:
+    logger.error("djq.control.unknown_task command=%s task=%s", command, escape(name))
+
+
+def command_failed(command: str, error: str) -> None:
+    logger.error("djq.control.failed command=%s error=%s", escape(command), escape(error))

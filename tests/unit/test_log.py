@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from djqueue.core.requests import Request, running
-from djqueue.log import TaskContext, TaskFormatter, escape, get_task_logger, set_up_worker_logging
+from djqueue.log import (
+    TaskContext,
+    TaskFormatter,
+    escape,
+    escape_block,
+    get_task_logger,
+    set_up_worker_logging,
+)
 
 
 @pytest.fixture
@@ -120,3 +127,16 @@ def test_a_log_file_is_written_whatever_else_listens(djqueue_logger: logging.Log
     logging.getLogger("djqueue.worker").info("ready é")
     text = (tmp_path / "worker.log").read_text(encoding="utf-8")
     assert text.endswith("INFO/MainProcess] ready é\n")
+
+
+def test_a_block_keeps_its_lines_and_writes_out_what_terminals_obey() -> None:
+    block = escape_block("Traceback:\n  a \x1b[31mred\x00 line\r\nValueError: bad \u2028 text")
+    assert block == "Traceback:\n  a \\x1b[31mred\\x00 line\\r\nValueError: bad \\u2028 text"
+
+
+def test_a_long_block_loses_its_middle() -> None:
+    block = escape_block("first\n" + "x" * 100_000 + "\nlast")
+    assert block.startswith("first\n")
+    assert block.endswith("\nlast")
+    assert "characters left out" in block
+    assert len(block) < 10_000
