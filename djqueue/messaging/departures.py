@@ -145,9 +145,9 @@ def commit_in_testcase() -> None:
     """
     for connection in connections.all(initialized_only=True):
         if is_in_testcase(connection) and not _opened_a_block_itself(connection):
-            for _, callback, _ in list(connection.run_on_commit):
-                if isinstance(callback, Commit):
-                    callback()
+            for entry in list(connection.run_on_commit):
+                if isinstance(entry[1], Commit):
+                    entry[1]()
 
 
 def hold(departure: Departure, transactions: Sequence[BaseDatabaseWrapper], release: Release) -> None:

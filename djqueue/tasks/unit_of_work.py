@@ -12,22 +12,30 @@ from collections.abc import Callable
 from typing import Any
 
 from django.core.cache import close_caches
-from django.db import close_old_connections, connections
+from django.db import connections
+
+from djqueue.messaging.commits import is_in_testcase
 
 
 class UnitOfWork:
-    """The time that one task takes: `with UnitOfWork(): …`."""
+    """The time that one task takes: `with UnitOfWork(): …`.
+
+    A task that runs inside a `TestCase` leaves the test's connection, transaction and query log alone.
+    """
 
     __slots__ = ()
 
     def __enter__(self) -> None:
         # What reset_queries() and close_old_connections() do, in one pass: it runs for every task.
         for connection in connections.all(initialized_only=True):
-            connection.queries_log.clear()
-            connection.close_if_unusable_or_obsolete()
+            if not is_in_testcase(connection):
+                connection.queries_log.clear()
+                connection.close_if_unusable_or_obsolete()
 
     def __exit__(self, *error: object) -> None:
-        close_old_connections()
+        for connection in connections.all(initialized_only=True):
+            if not is_in_testcase(connection):
+                connection.close_if_unusable_or_obsolete()
         close_caches()
 
 

@@ -38,6 +38,8 @@ def test_the_code_on_the_page_runs(path: Path, tmp_path: Path) -> None:
     environment = surroundings()
     run(tmp_path, environment, "-m", "django", "check")
     run(tmp_path, environment, "-m", "django", "migrate", "--verbosity", "0")
+    for runner in page.test_runners:
+        run(tmp_path, environment, "-m", *runner)
     beside = Processes(tmp_path, environment, directory=tmp_path, python=PYTHON)
     try:
         if page.needs_worker:

@@ -87,6 +87,12 @@ class Page:
         """Whether the page tells the reader to run a worker and has code to run beside it."""
         return bool(self.loose) and "runworker" in self.commands
 
+    @property
+    def test_runners(self) -> list[list[str]]:
+        """The modules, with arguments, that run the page's own tests where it tells the reader to."""
+        runners = {"manage.py test": ["django", "test"], "pytest": ["pytest"]}
+        return [module for command, module in runners.items() if command in self.commands]
+
 
 def read_page(path: Path) -> Page:
     """Return the blocks of the page that are to be run."""

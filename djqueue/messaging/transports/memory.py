@@ -112,9 +112,19 @@ class MemoryBroker(Broker):
     def after_fork(self) -> None:
         """Start empty: the parent's messages are the parent's."""
         self._lock = RLock()
-        self._ready.clear()
-        self._later.clear()
-        self.dead_letters.clear()
+        self.clear()
+
+    def queues(self) -> list[str]:
+        """Return the names of the queues in which messages wait."""
+        with self._lock:
+            return [queue for queue in {**self._ready, **self._later} if self.size(queue)]
+
+    def clear(self) -> None:
+        """Forget every message and every dead letter."""
+        with self._lock:
+            self._ready.clear()
+            self._later.clear()
+            self.dead_letters.clear()
 
     # -- for sources ---------------------------------------------------------------------------------
 
