@@ -16,6 +16,9 @@ import pytest
 from django.conf import settings
 from django.test import Client
 from pytest_django.live_server_helper import LiveServer
+from selenium import webdriver
+
+from tests.support.servers import missing
 
 
 class Browser:
@@ -61,10 +64,9 @@ class Browser:
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Start one Chromium for the whole run."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: pip install selenium")
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and chromedriver):
-        pytest.skip("no browser: apt-get install chromium chromium-driver")
+        missing("No browser: apt-get install chromium chromium-driver.")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for argument in (

@@ -13,6 +13,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.core import signing
 from django.test import Client, RequestFactory
+from drf_spectacular import generators, openapi
 
 from djqueue import states
 from djqueue.result.backends import backend
@@ -245,8 +246,6 @@ def test_without_a_store_nothing_is_known(admin_client: Client) -> None:
 
 
 def test_the_schema_knows_the_fields(monkeypatch: pytest.MonkeyPatch) -> None:
-    openapi = pytest.importorskip("drf_spectacular.openapi")
-    generators = pytest.importorskip("drf_spectacular.generators")
     monkeypatch.setattr(TaskView, "schema", openapi.AutoSchema())  # as DEFAULT_SCHEMA_CLASS would
     schema = generators.SchemaGenerator().get_schema(public=True)
     assert "200" in schema["paths"]["/api/tasks/{task_id}/"]["get"]["responses"]

@@ -153,9 +153,13 @@ class Processes:
         changes = dict(environment)
         if settings is not None:
             changes["DJQUEUE_TEST_SETTINGS"] = json.dumps(settings)
-        log_path = self.logs / f"{len(self.commands)}-{arguments[0]}.log"
-        words = [self.python, "-m", "django", *arguments]
-        command = Command(words, {**self._environment, **changes}, log_path, self.directory)
+        return self.run(self.python, "-m", "django", *arguments, **changes)
+
+    def run(self, *words: str, **environment: str) -> Command:
+        """Start any program, for instance another system's worker; its log is named after its words."""
+        name = re.sub(r"[^\w.]+", "-", " ".join(words[1:4]))
+        log_path = self.logs / f"{len(self.commands)}-{name}.log"
+        command = Command(list(words), {**self._environment, **environment}, log_path, self.directory)
         self.commands.append(command)
         return command
 

@@ -22,7 +22,6 @@ from typing import Any
 
 import pytest
 import redis
-from django.conf import settings as django_settings
 
 from djqueue.core.messages import Destination, Outgoing, WireMessage
 from djqueue.messaging import brokers
@@ -32,8 +31,16 @@ from djqueue.messaging.transports.database import claims
 from djqueue.messaging.transports.memory import MemoryBroker
 from djqueue.models import DeadLetter, Message
 from djqueue.worker.waiting import Waiting
+from tests.project.settings import DIRECTORY
 from tests.support.processes import ROOT
 from tests.support.waiting import wait_until
+
+#: for processes that use the test's databases
+ENVIRONMENT = {
+    **os.environ,
+    "DJANGO_SETTINGS_MODULE": "tests.project.settings",
+    "DJQUEUE_TEST_DIR": str(DIRECTORY),
+}
 
 
 @dataclass(frozen=True)
@@ -108,12 +115,31 @@ KINDS = {
 
 
 @dataclass
+class Sleeper:
+    """Sleeps where the worker's loop would, and knows whether it was woken."""
+
+    waiting: Waiting = field(default_factory=Waiting)
+    was_woken: bool = False
+
+    def wake(self) -> None:
+        """Note it, and end the sleep."""
+        self.was_woken = True
+        self.waiting.wake()
+
+    def is_woken(self, within: float) -> bool:
+        """Sleep until woken; return whether it was, within that many seconds or since it last slept."""
+        self.waiting.wait(within)
+        was_woken, self.was_woken = self.was_woken, False
+        return was_woken
+
+
+@dataclass
 class Bench:
     """A broker on the bench."""
 
     kind: Kind
     broker: Broker
-    _sources: list[tuple[Source, Waiting]] = field(default_factory=list)
+    _sources: list[tuple[Source, Sleeper]] = field(default_factory=list)
     _holders: list[subprocess.Popen[str]] = field(default_factory=list)
     _names: Iterator[int] = field(default_factory=count)
 
@@ -133,20 +159,20 @@ class Bench:
         """Return an open source of a consumer that nobody else is."""
         return self.watched_source(*queues, consumer=consumer)[0]
 
-    def watched_source(self, *queues: str, consumer: str | None = None) -> tuple[Source, Waiting]:
-        """Return an open source, and where it is waited for."""
-        waiting = Waiting()
+    def watched_source(self, *queues: str, consumer: str | None = None) -> tuple[Source, Sleeper]:
+        """Return an open source, and who is woken by it."""
+        sleeper = Sleeper()
         source = self.broker.source(queues or ("default",), consumer or f"consumer-{next(self._names)}")
-        source.open(waiting.watch, waiting.wake)
-        self._sources.append((source, waiting))
-        return source, waiting
+        source.open(sleeper.waiting.watch, sleeper.wake)
+        self._sources.append((source, sleeper))
+        return source, sleeper
 
     def dead_letters(self) -> list[tuple[str, str, Any, int]]:
         """Return reason, detail, id and starts of each dead letter."""
         return self.kind.dead_letters(self.broker)
 
     def holder(self, claim: int, start: int = 0, queue: str = "default") -> subprocess.Popen[str]:
-        """Start a process that claims `claim` messages, writes that the first `start` of them run, and waits."""
+        """Start a process that claims messages, writes that the first `start` of them run, and waits."""
         if self.broker.capabilities.in_process:
             pytest.skip("its queues live in one process")
         holder = subprocess.Popen(
@@ -155,7 +181,7 @@ class Bench:
                 *(self.kind.url, queue, str(claim), str(start)),
             ],
             cwd=ROOT,
-            env={**os.environ, "DJQUEUE_TEST_DIR": str(django_settings.DIRECTORY)},
+            env=ENVIRONMENT,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -171,9 +197,9 @@ class Bench:
 
     def close(self) -> None:
         """End everything that is still open."""
-        for source, waiting in self._sources:
+        for source, sleeper in self._sources:
             source.close()
-            waiting.close()
+            sleeper.waiting.close()
         for holder in self._holders:
             holder.kill()
             holder.wait()
@@ -220,7 +246,7 @@ def bench(
             client.flushdb()
     broker = brokers.broker(kind.url)
     board = broker.start_board_path("anybody")
-    if board is not None:
+    if board is not None and not kind.server:  # elsewhere the directory is shared with real workers
         shutil.rmtree(Path(board).parent, ignore_errors=True)
     bench = Bench(kind, broker)
     yield bench

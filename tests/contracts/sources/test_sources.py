@@ -33,7 +33,7 @@ def test_several_queues_are_one_line(bench: Bench) -> None:
     bench.send("c", queue="one")
     received = ids(bench.source("one", "two").receive(10))
     assert (
-        received == ["a", "b", "c"] if bench.kind.by_age else ["a", "c"] == [x for x in received if x != "b"]
+        received == ["a", "b", "c"] if bench.kind.by_age else [x for x in received if x != "b"] == ["a", "c"]
     )
     assert sorted(received) == ["a", "b", "c"]
 
@@ -303,21 +303,44 @@ def test_what_cannot_be_read_is_buried_and_told(bench: Bench) -> None:
 
 
 def test_a_sleeping_worker_is_woken_by_a_message_of_its_queue(bench: Bench) -> None:
-    source, waiting = bench.watched_source()
-    waiting.wait(0)  # opening wakes once
+    source, sleeper = bench.watched_source()
+    sleeper.is_woken(0)  # opening wakes once
+    assert source.receive(1) == []
     threading.Timer(0.1, bench.send, ["a"]).start()
     asleep_at = time.monotonic()
-    wait_until(lambda: waiting.wait(5) or source.receive(1), within=6, because="for the message")
-    assert time.monotonic() - asleep_at < 0.9, "it was found by looking round, not by a wake-up"
+    wait_until(lambda: sleeper.is_woken(5), within=6, because="for the wake-up")
+    assert time.monotonic() - asleep_at < 4
+    assert ids(source.receive(1)) == ["a"]
+
+
+def test_messages_of_a_transaction_wake_when_it_commits(bench: Bench) -> None:
+    source, sleeper = bench.watched_source()
+    sleeper.is_woken(0)
+    with bench.source("other").together():
+        bench.send("a")
+        if bench.broker.capabilities.transactional_alias:
+            assert not sleeper.is_woken(0.05)
+    assert sleeper.is_woken(5)
+    assert ids(source.receive(1)) == ["a"]
 
 
 def test_a_message_of_another_queue_does_not_wake(bench: Bench) -> None:
-    woken: list[bool] = []
-    source, waiting = bench.watched_source("quiet")
-    waiting.wait(0)
+    source, sleeper = bench.watched_source("quiet")
+    sleeper.is_woken(0)
     bench.send("a", queue="loud")
-    waiting.wait(0.1)
-    assert source.receive(1) == woken
+    assert not sleeper.is_woken(0.1)
+    assert source.receive(1) == []
+
+
+def test_what_one_gives_back_wakes_another(bench: Bench) -> None:
+    bench.send("a")
+    one = bench.source()
+    (delivery,) = one.receive(1)
+    other, sleeper = bench.watched_source()
+    sleeper.is_woken(0)
+    one.settle([delivery.release()])
+    assert sleeper.is_woken(5)
+    assert ids(other.receive(1)) == ["a"]
 
 
 # Leaving and dying
