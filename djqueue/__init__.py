@@ -17,6 +17,9 @@ from djqueue.tasks.decorator import shared_task, task
 from djqueue.tasks.many import aenqueue_many, enqueue_many
 from djqueue.tasks.task import Task
 
+control = app.control
+inspect = control.inspect
+
 __all__ = [
     "AsyncResult",
     "EagerResult",
@@ -27,10 +30,12 @@ __all__ = [
     "app",
     "chain",
     "clocked",
+    "control",
     "crontab",
     "current_task",
     "enqueue_many",
     "exceptions",
+    "inspect",
     "maybe_signature",
     "result_from_tuple",
     "schedule",

@@ -21,6 +21,7 @@ from djqueue.core.defaults import DEFAULTS
 from djqueue.core.registry import Registry, autodiscover, tasks
 from djqueue.exceptions import AlwaysEagerIgnored
 from djqueue.messaging.connections import connection
+from djqueue.messaging.control import Control
 from djqueue.result import backends, handles
 from djqueue.result.contract import ResultBackend
 from djqueue.tasks.decorator import shared_task
@@ -64,6 +65,7 @@ class App:
     """The thin door. There is one: `from djqueue import app`."""
 
     conf = Conf()
+    control = Control()
     Task = Task
     AsyncResult = handles.AsyncResult
     task = staticmethod(shared_task)

@@ -288,6 +288,7 @@ _WIRE_NAMES = {
 }
 # celery.exceptions re-exports these, and other writers name that module.
 _ALIASES = {**_ON_THE_WIRE["billiard.exceptions"], "OperationalError": OperationalError}
+_WRAPPER = ("celery.utils.serialization", "UnpickleableExceptionWrapper")  # round what pickle refuses
 
 #: What JSON carries as it is, besides lists and dictionaries of such values.
 _CARRIED = (str, int, float, bool, type(None), bytes, datetime, date, time, Decimal, UUID)
@@ -348,6 +349,9 @@ def exception_from_wire(wire: Any) -> BaseException:
     name, message, module = wire["exc_type"], wire.get("exc_message"), wire.get("exc_module")
     module = module if isinstance(module, str) else None
     arguments = list(message) if isinstance(message, list | tuple) else [] if message is None else [message]
+    if (module, name) == _WRAPPER and len(arguments) == 4:
+        wrapped = zip(("exc_module", "exc_type", "exc_message"), arguments[:3], strict=True)
+        return exception_from_wire(dict(wrapped))
     try:
         known = class_from_wire(module, name)
     except SecurityError as exc:

@@ -1,4 +1,4 @@
-"""The tables of the database broker: waiting messages, dead letters, and kombu's bindings.
+"""The tables of the database broker: waiting messages, dead letters, revocations, and kombu's bindings.
 
 A message is kept whole, as it came (body, headers, properties); only what scheduling and people need is
 copied into columns of its own. The broker writes these tables with SQL of its own (`claims.py`); the admin
@@ -114,3 +114,21 @@ class Binding(models.Model):
 
     def __str__(self) -> str:
         return f"{self.exchange}/{self.routing_key} → {self.queue}"
+
+
+class Revocation(models.Model):
+    """A task that no worker is to run, whether it waits, is delayed or was received.
+
+    Kept for REVOCATION_EXPIRES. `revoked_at` is in seconds since the epoch, as `Message.due`.
+    """
+
+    task_id = models.CharField(_("task id"), max_length=LONGEST_NAME, unique=True)
+    revoked_at = models.FloatField(_("revoked at"), db_index=True)
+
+    class Meta:
+        verbose_name = _("revocation")
+        verbose_name_plural = _("revocations")
+        default_permissions = ("view", "delete")
+
+    def __str__(self) -> str:
+        return self.task_id

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from asgiref.sync import SyncToAsync
+from django.db import connections
 from hypothesis import settings as hypothesis_settings
 
 from tests.project.settings import DIRECTORY
@@ -31,12 +33,16 @@ def clean_module_state() -> Iterator[None]:
     requests = sys.modules.get("djqueue.core.requests")
     registry = sys.modules.get("djqueue.core.registry")
     known = dict(registry.tasks) if registry else {}
+    commands = dict(registry.commands) if registry else {}
     yield
     if requests:
         requests._current.set(None)
     if registry:
         registry.tasks.clear()
         registry.tasks.update(known)
+        if commands:  # else they were declared when the test imported them, once and for all
+            registry.commands.clear()
+            registry.commands.update(commands)
     for name in ("djqueue.messaging.brokers", "djqueue.result.backends"):
         module = sys.modules.get(name)
         if module:
@@ -44,6 +50,15 @@ def clean_module_state() -> Iterator[None]:
     conf = sys.modules.get("djqueue.conf")
     if conf:
         conf.settings.reset()
+
+
+@pytest.fixture(autouse=True)
+def no_connection_left_in_the_thread_for_async_code() -> Iterator[None]:
+    """Close what asgiref's thread for synchronous code has opened: nobody else can, and it locks the file."""
+    yield
+    executor = SyncToAsync.single_thread_executor
+    if executor._threads:
+        executor.submit(connections.close_all).result()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ decides about a message needs only its headers. Protocol 1 is in `protocol1.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from djqueue.conf import settings
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 _KNOWN = frozenset({*PROTOCOL_HEADERS, "compression", "meth"})
+#: What most messages say about limits.
+_NO_LIMITS = [None, None]
 #: Retries beyond this are no number of retries.
 _MOST_RETRIES = 2**31 - 1
 
@@ -85,10 +88,6 @@ def draft(call: Call) -> Draft:
         "stamped_headers": call.stamped_headers,
         "stamps": dict(call.stamps) if call.stamps else {},
     }
-    if call.argsrepr is None:
-        headers["argsrepr"] = safe_repr(args, plan.repr_limit, levels)
-    if call.kwargsrepr is None:
-        headers["kwargsrepr"] = safe_repr(kwargs, plan.repr_limit, levels)
     if call.headers:
         headers.update(call.headers)
     embed = {
@@ -117,7 +116,7 @@ def read_headers(
     task_id, name = _name(get("id"), "id"), _name(get("task"), "task")
     retries, hard, soft = _retries(get("retries")), None, None
     timelimit = get("timelimit")
-    if timelimit:
+    if timelimit and timelimit != _NO_LIMITS:
         hard, soft = _limits(timelimit)
     stamped, stamps = get("stamped_headers"), get("stamps")
     if stamped or stamps:
@@ -155,6 +154,18 @@ def read_headers(
         delivery_info=delivery_info,
         called_directly=False,
     )
+
+
+def readable_id(message: WireMessage) -> str | None:
+    """Return the id of a task whose message cannot be read otherwise, or None if it has none to go by.
+
+    Where the headers have no id, as in protocol 1, every client has it as the correlation id, too.
+    """
+    for part, name in ((message.headers, "id"), (message.properties, "correlation_id")):
+        with suppress(InvalidTaskError):
+            if isinstance(part, dict):
+                return _name(part.get(name), name)
+    return None
 
 
 def due_at(request: Request) -> float | None:

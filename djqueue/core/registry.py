@@ -58,6 +58,8 @@ class Registry(dict[str, Any]):
 
 #: The registry of this process.
 tasks = Registry()
+#: The commands that its workers obey, by name; `djqueue.worker.control` adds to it.
+commands: dict[str, Any] = {}
 
 
 def autodiscover(packages: Iterable[str], related_name: str | None = "tasks") -> list[str]:

@@ -6,9 +6,8 @@ the ContextVar while user code runs. Everything that wants to know the running t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextvars import ContextVar, Token
 from typing import Any
 
 #: Celery's names and defaults for a request (protocol 2 headers and what execution adds).
@@ -94,7 +93,7 @@ class Request:
     in_user_code: bool = False
 
     def __init__(self, **known: Any) -> None:
-        self.__dict__.update(known)
+        self.__dict__ = known  # a fresh dictionary already: one is made for every message
 
     def __getattr__(self, name: str) -> Any:
         # Only reached for names that were not set: Celery's default, then any header of that name.
@@ -137,14 +136,22 @@ def worker_request() -> Request | None:
     return request
 
 
-@contextmanager
-def running(request: Request) -> Iterator[Request]:
+class running:  # noqa: N801  (read as a word: `with running(request)`)
     """Make `request` the current one inside the block; blocks nest."""
-    token = _current.set(request)
-    try:
-        yield request
-    finally:
-        _current.reset(token)
+
+    # A class, not a generator: it is entered for every task.
+    __slots__ = ("_request", "_token")
+    _token: Token[Request | None]
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    def __enter__(self) -> Request:
+        self._token = _current.set(self._request)
+        return self._request
+
+    def __exit__(self, *error: object) -> None:
+        _current.reset(self._token)
 
 
 def attempt_number(retries: int, starts: int) -> int:

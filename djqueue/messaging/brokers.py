@@ -17,6 +17,7 @@ from kombu.transport import TRANSPORT_ALIASES
 from djqueue.conf import settings
 from djqueue.core.routing import Router
 from djqueue.exceptions import ImproperlyConfigured
+from djqueue.messaging.clocks import LamportClock
 from djqueue.messaging.contract import Broker
 from djqueue.messaging.urls import masked, scheme
 
@@ -31,6 +32,9 @@ SCHEMES = {
 }
 
 TRANSPORT_ALIASES.setdefault("django", "djqueue.messaging.transports.database.kombu_transport:Transport")
+
+#: this process's logical clock, for remote control and events
+clock = LamportClock()
 
 _open: dict[str, Broker] = {}
 _opening = Lock()

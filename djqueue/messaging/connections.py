@@ -1,15 +1,32 @@
-"""kombu's view of the broker, for code that talks AMQP terms itself.
+"""kombu's view of the broker, for code that talks AMQP terms itself: remote control, events, migration.
 
-A URL comes in, a `kombu.Connection` leaves. djqueue's own messages do not go through it.
+A URL comes in, a `kombu.Connection` leaves. djqueue's own messages do not go through it. No such connection
+tries for ever: kombu's patience is set here, and `library_errors` says what it raises when it has run out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 from kombu.connection import Connection
+from kombu.exceptions import KombuError
 
 from djqueue.conf import settings
-from djqueue.exceptions import ImproperlyConfigured
+from djqueue.exceptions import ImproperlyConfigured, OperationalError
 from djqueue.messaging import brokers
+from djqueue.messaging.urls import masked
+
+#: how kombu connects and waits unless BROKER_TRANSPORT_OPTIONS say otherwise; seconds
+PATIENCE = {
+    "max_retries": 2,
+    "interval_start": 0.0,
+    "interval_step": 0.2,
+    "interval_max": 0.5,
+    "socket_connect_timeout": 3.0,
+    "socket_timeout": 5.0,
+}
 
 
 def connection(url: str | None = None) -> Connection:
@@ -21,5 +38,20 @@ def connection(url: str | None = None) -> Connection:
     url = url or settings.BROKER_URL
     if brokers.broker(url).capabilities.in_process:
         raise ImproperlyConfigured(f"{url} is a broker inside this process; kombu cannot connect to it.")
-    made: Connection = Connection(url)  # type: ignore[no-untyped-call]
+    options: dict[str, Any] = {**PATIENCE, **settings.BROKER_TRANSPORT_OPTIONS}
+    made: Connection = Connection(  # type: ignore[no-untyped-call]
+        url, transport_options=options, connect_timeout=options["socket_connect_timeout"]
+    )
     return made
+
+
+@contextmanager
+def library_errors(made: Connection) -> Iterator[None]:
+    """Turn what kombu and its drivers raise when the broker is away into `OperationalError`."""
+    try:
+        yield
+    except (OSError, KombuError, *made.connection_errors, *made.channel_errors) as error:
+        if isinstance(error, OperationalError):
+            raise
+        address = masked(settings.BROKER_URL)
+        raise OperationalError(f"The broker {address} cannot be reached: {error}") from error

@@ -7,6 +7,7 @@ capability flag, and a system check names it to the user. `brokers.py` picks the
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from djqueue.core.messages import Outgoing
+from djqueue.core.messages import Outgoing, WireMessage
+from djqueue.core.retrying import PublishPolicy
+from djqueue.exceptions import OperationalError
 from djqueue.messaging.delivery import Delivery, Settlement
 from djqueue.messaging.urls import masked
 
@@ -71,6 +74,23 @@ class Broker(ABC):
             djqueue.exceptions.OperationalError: the broker could not be reached or refused.
         """
 
+    def send_patiently(self, outgoing: Sequence[Outgoing], policy: PublishPolicy) -> None:
+        """Publish as `send_many` does, and try again as the policy says while the broker cannot be reached.
+
+        A broker that can tell a repeated message from a new one overrides this, so that none is sent twice.
+        """
+        pauses = policy.pauses()
+        last_try_at = time.monotonic() + policy.timeout
+        while True:
+            try:
+                self.send_many(outgoing)
+                return
+            except OperationalError:
+                pause = next(pauses, None)
+                if pause is None or time.monotonic() + pause > last_try_at:
+                    raise
+            time.sleep(pause)
+
     @abstractmethod
     def source(self, queues: Sequence[str], consumer: str) -> Source:
         """Return a source that receives from `queues` for the worker called `consumer`."""
@@ -82,6 +102,24 @@ class Broker(ABC):
     @abstractmethod
     def purge(self, queue: str) -> int:
         """Delete what waits in `queue`, and return how many messages that were."""
+
+    def remember_revoked(self, task_ids: Sequence[str]) -> None:
+        """Keep for workers, those that are not up as well, that these tasks must not run.
+
+        Messages of theirs that wait for their time become due, so that a worker ends them now. A broker that
+        cannot does nothing: then only the workers that hear of it know.
+        """
+
+    def revoked_since(self, moment: float) -> list[tuple[str, float]]:
+        """Return the tasks revoked after `moment`, each with when that was (seconds since the epoch)."""
+        return []
+
+    def delayed(self, queues: Sequence[str], most: int) -> list[tuple[float, str, WireMessage]]:
+        """Return up to `most` messages that wait for their time, soonest first: due, queue, message."""
+        return []
+
+    def leave_thread(self) -> None:
+        """Close what this thread has open for itself; a thread other than the main one calls it last."""
 
     def problems(self) -> list[Problem]:
         """Return what `manage.py check` should say of this broker and the settings it meets."""

@@ -73,3 +73,38 @@ def server_unknown(error: str) -> None:
 def not_left(error: str) -> None:
     """The worker could not give back what it held; others take it over when its lease ends."""
     logger.error("djq.broker.not_left error=%s", escape(error))
+
+
+def duplicate_node(node: str) -> None:
+    """Two workers of one name answered; only one of the answers is shown."""
+    logger.warning("djq.control.duplicate_node name=%s", escape(node))
+
+
+def letters_not_sent(error: str) -> None:
+    """Events and replies cannot be sent; they are dropped until they can."""
+    logger.warning("djq.events.not_sent error=%s", escape(error))
+
+
+def letters_lost(count: int) -> None:
+    """Events and replies are sent again; so many messages of theirs were dropped."""
+    logger.warning("djq.events.lost messages=%d", count)
+
+
+def deaf(error: str) -> None:
+    """The worker cannot hear remote control."""
+    logger.warning("djq.control.deaf error=%s", escape(error))
+
+
+def hears_again() -> None:
+    """The worker hears remote control again."""
+    logger.info("djq.control.hears_again")
+
+
+def flooded(method: str) -> None:
+    """Commands come faster than the worker can obey; this one was dropped."""
+    logger.warning("djq.control.flooded dropped=%s", escape(method))
+
+
+def unreadable_command(error: str) -> None:
+    """A message in the mailbox could not be read."""
+    logger.warning("djq.control.unreadable error=%s", escape(error))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Iterable, Sequence
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -109,19 +108,12 @@ def publish(outgoing: Sequence[Outgoing], broker: Broker | None = None) -> None:
 
 
 def _hand_over(broker: Broker, outgoing: Sequence[Outgoing], policy: PublishPolicy) -> None:
-    """Let the broker have the messages, and try again as the policy says while it cannot be reached."""
-    pauses = policy.pauses()
-    last_try_at = time.monotonic() + policy.timeout
-    while True:
-        try:
-            broker.send_many(outgoing)
-            return
-        except OperationalError:
-            alias = broker.capabilities.transactional_alias
-            pause = None if alias and departures.is_inside_transaction(alias) else next(pauses, None)
-            if pause is None or time.monotonic() + pause > last_try_at:
-                raise
-        time.sleep(pause)
+    """Let the broker have the messages; inside its own transaction there is only one try."""
+    alias = broker.capabilities.transactional_alias
+    if alias is not None and departures.is_inside_transaction(alias):
+        broker.send_many(outgoing)
+    else:
+        broker.send_patiently(outgoing, policy)
 
 
 def _leave(ready: Sequence[Departure]) -> None:

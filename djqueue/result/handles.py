@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from asgiref.sync import sync_to_async
 
 from djqueue import exceptions, states
+from djqueue.messaging.control import PATIENCE, Control
 from djqueue.messaging.departures import SENT, Departure
 from djqueue.result import backends
 from djqueue.result.contract import ResultBackend
@@ -152,6 +153,21 @@ class AsyncResult(Generic[R]):
         self.backend.forget_many(self.as_list())
         if self.parent is not None:
             self.parent._forget_final()
+
+    def revoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> list[dict[str, Any]] | None:
+        """Let no worker run the task; with `terminate`, kill the process of one that runs it.
+
+        With `wait`, return what workers reply within `timeout` seconds.
+        """
+        how = {"connection": connection, "reply": wait, "timeout": PATIENCE if timeout is None else timeout}
+        return Control().revoke(self.id, terminate=terminate, signal=signal or "SIGTERM", **how)
 
     def sent_with(self, other: AsyncResult[Any]) -> None:
         """Share the fate of another task's message: without it this one is never sent."""

@@ -12,6 +12,7 @@ from typing import Any
 from djqueue import states
 from djqueue.conf import settings
 from djqueue.core.requests import Request
+from djqueue.core.serialization import dumps_json
 from djqueue.exceptions import exception_to_wire
 from djqueue.result.documents import Document, Encoded, encode_exception, encode_value
 
@@ -52,10 +53,17 @@ def record(
         document.kwargs = request.kwargsrepr
         document.worker = worker or request.hostname
         document.queue = (request.delivery_info or {}).get("queue")
+        document.stamps = stamps_of(request)
         headers = request.headers
         if headers:
             document.periodic_task_name = headers.get(PERIODIC)
     return document
+
+
+def stamps_of(request: Request) -> str | None:
+    """Return the stamps of the call as documents hold them."""
+    names, stamps = request.stamped_headers, request.stamps or {}
+    return dumps_json({name: stamps.get(name) for name in names}).decode() if names else None
 
 
 def encode_state(state: str, meta: Any) -> Encoded:

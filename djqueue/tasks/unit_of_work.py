@@ -23,17 +23,21 @@ class UnitOfWork:
     A task that runs inside a `TestCase` leaves the test's connection, transaction and query log alone.
     """
 
-    __slots__ = ()
+    __slots__ = ("_connections",)
 
     def __enter__(self) -> None:
         # What reset_queries() and close_old_connections() do, in one pass: it runs for every task.
-        for connection in connections.all(initialized_only=True):
+        self._connections = connections.all(initialized_only=True)
+        for connection in self._connections:
             if not is_in_testcase(connection):
                 connection.queries_log.clear()
                 connection.close_if_unusable_or_obsolete()
 
     def __exit__(self, *error: object) -> None:
-        for connection in connections.all(initialized_only=True):
+        # Looking connections up costs more than all the rest: not again if there can be no others.
+        if len(self._connections) < len(connections.settings):
+            self._connections = connections.all(initialized_only=True)
+        for connection in self._connections:
             if not is_in_testcase(connection):
                 connection.close_if_unusable_or_obsolete()
         close_caches()

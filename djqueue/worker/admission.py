@@ -31,6 +31,7 @@ from djqueue.tasks.outcome import Outcome
 from djqueue.tasks.task import Task
 from djqueue.worker.announcer import Announcer
 from djqueue.worker.ledger import Entry, Ledger
+from djqueue.worker.revocations import Revocations
 
 #: a task that is due in less is held here instead of going back to the broker, seconds
 SHORT_WAIT = 1.0
@@ -95,6 +96,7 @@ class Admission:
         ledger: Ledger,
         announcer: Announcer,
         worker: str,
+        revocations: Revocations,
         *,
         can_delay: bool,
         soft_limit: float | None = None,
@@ -103,6 +105,7 @@ class Admission:
         self._ledger = ledger
         self._announcer = announcer
         self._worker = worker
+        self._revocations = revocations
         self._can_delay = can_delay
         self._default_limits = (soft_limit, hard_limit)
         self._policies: dict[str, TaskPolicy] = {}
@@ -118,6 +121,8 @@ class Admission:
         except (InvalidTaskError, DecodeError, ContentDisallowed) as error:
             return self._refuse(delivery, "invalid_envelope", error)
         now = time.time()
+        if self.is_revoked(request):
+            return self._revoke(delivery, request, "revoked")
         policy = self.policy(request.task)
         if policy is None:
             self._announcer.unknown(delivery, request.task, request.id)
@@ -125,11 +130,41 @@ class Admission:
         if delivery.starts >= settings.TASK_MAX_DELIVERIES:
             return self.give_up(delivery, request, f"it was started {delivery.starts} times and never ended")
         if expires_at is not None and expires_at <= now:
-            self._announcer.expired(request.task, request.id, request)
-            return self._end(delivery, request, TaskRevokedError("expired"))
+            return self._revoke(delivery, request, "expired")
         if due_at is not None and due_at - now > SHORT_WAIT and self._can_delay:
             return Verdict(What.ANSWER, settlement=delivery.delay(due_at))
         return self._admit(delivery, request, policy, max((due_at or now) - now, 0.0))
+
+    @property
+    def knows_revocations(self) -> bool:
+        """Whether any task at all was revoked."""
+        return bool(self._revocations)
+
+    def is_revoked(self, request: Request) -> bool:
+        """Return whether somebody revoked the task."""
+        return request.id in self._revocations
+
+    def set_rate(self, name: str, rate: str | int | float | None) -> bool:
+        """Start the task called `name` at this rate from now on; False if no module declares it.
+
+        Raises:
+            ValueError: the rate cannot be read.
+        """
+        bucket = TokenBucket.from_rate(rate)
+        policy = self.policy(name)
+        if policy is None:
+            return False
+        policy.bucket = None if settings.WORKER_DISABLE_RATE_LIMITS else bucket
+        tasks[name].rate_limit = rate or None
+        return True
+
+    def set_limits(self, name: str, *, soft: float | None, hard: float | None) -> bool:
+        """Give the task called `name` these time limits in seconds; False if no module declares it."""
+        policy = self.policy(name)
+        if policy is None:
+            return False
+        policy.soft_limit, policy.hard_limit = soft, hard
+        return True
 
     def policy(self, name: str) -> TaskPolicy | None:
         """Return the policy of the task called `name`, or None when no module declares it."""
@@ -143,6 +178,10 @@ class Admission:
         return self._end(
             delivery, request, WorkerLostError(f"The task was given up: {why}."), "max_deliveries"
         )
+
+    def put_aside(self, delivery: Delivery, reason: str) -> Outcome | None:
+        """Tell of a message that its source could not read and buried; return the outcome for its sender."""
+        return self._refusal(delivery, reason, DecodeError("The message cannot be read; it was put aside."))
 
     def _admit(self, delivery: Delivery, request: Request, policy: TaskPolicy, wait: float) -> Verdict:
         hard, soft = protocol.time_limits(request)
@@ -160,19 +199,28 @@ class Admission:
         return Verdict(What.RUN, entry)
 
     def _refuse(self, delivery: Delivery, reason: str, error: Exception) -> Verdict:
-        self._announcer.buried(delivery, reason, str(error))
-        headers = delivery.message.headers
-        task_id = headers.get("id") if isinstance(headers, dict) else None
-        outcome = None
-        if isinstance(task_id, str) and task_id:
-            request = Request(id=task_id, task=None, delivery_info=delivery.delivery_info())
-            outcome = abandon(request, delivery.message, error, worker=self._worker)
+        outcome = self._refusal(delivery, reason, error)
         return Verdict(What.ANSWER, settlement=delivery.bury(reason, str(error)), outcome=outcome)
+
+    def _refusal(self, delivery: Delivery, reason: str, error: Exception) -> Outcome | None:
+        """Tell of a dead letter; return the outcome for its sender, if it is known which task it was."""
+        self._announcer.buried(delivery, reason, str(error))
+        task_id = protocol.readable_id(delivery.message)
+        if task_id is None:
+            return None
+        request = Request(id=task_id, task=None, delivery_info=delivery.delivery_info())
+        return abandon(request, delivery.message, error, worker=self._worker)
+
+    def _revoke(self, delivery: Delivery, request: Request, why: str) -> Verdict:
+        self._announcer.revoked(request, why)
+        return self._end(delivery, request, TaskRevokedError(why))
 
     def _end(
         self, delivery: Delivery, request: Request, error: Exception, bury_reason: str | None = None
     ) -> Verdict:
         state = states.REVOKED if isinstance(error, TaskRevokedError) else states.FAILURE
+        if state == states.FAILURE:
+            self._announcer.never_ran(request, error)
         outcome = abandon(request, delivery.message, error, state=state, worker=self._worker)
         if bury_reason is None:
             settlement = delivery.ack()

@@ -6,21 +6,31 @@ knows who listens.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from djqueue import signals, states
+from djqueue.core.reprs import safe_repr
+from djqueue.core.requests import Request
 from djqueue.messaging.delivery import Delivery
-from djqueue.tasks.outcome import Outcome
+from djqueue.tasks.outcome import REQUEUE, Outcome
 from djqueue.worker import log_lines
+from djqueue.worker.eventstream import EventStream
 from djqueue.worker.ledger import Entry
 
 
 class Announcer:
     """One method per happening. Used by the loop's thread only."""
 
-    def __init__(self, sender: Any) -> None:
+    def __init__(self, sender: Any, events: EventStream) -> None:
         self._sender = sender
+        self._events = events
         self._task_lines = log_lines.wants_task_lines()
+
+    @property
+    def tells_starts(self) -> bool:
+        """Whether monitors want to know when tasks start."""
+        return self._events.is_on
 
     def stopping(self, because: str, running: int, grace: float | None) -> None:
         """The worker was told to stop."""
@@ -33,9 +43,19 @@ class Announcer:
             log_lines.received(entry.request.task, entry.request.id)
         if signals.task_received.receivers:
             signals.task_received.send_robust(sender=self._sender, request=entry.request)
+        if self._events.is_on:
+            self._tell_received(entry.request)
+
+    def started(self, entry: Entry, when: float) -> None:
+        """User code was entered at `when`, seconds since the epoch; told once, sooner or later."""
+        if not entry.start_announced:
+            entry.start_announced = True
+            self._events.task("task-started", entry.request.id, timestamp=when)
 
     def finished(self, entry: Entry, outcome: Outcome) -> None:
         """User code ended."""
+        if self._events.is_on:
+            self._tell_finished(entry, outcome)
         name, task_id, state = entry.request.task, entry.request.id, outcome.state
         if state == states.SUCCESS:
             if self._task_lines:
@@ -66,12 +86,16 @@ class Announcer:
             sender=self._sender, message=delivery.message, exc=None, name=name, id=task_id
         )
 
-    def expired(self, name: str, task_id: str, request: Any) -> None:
-        """A task came too late."""
-        log_lines.revoked(name, task_id, "expired")
-        signals.task_revoked.send_robust(
-            sender=self._sender, request=request, terminated=False, signum=None, expired=True
-        )
+    def revoked(self, request: Request, why: str, signum: str | None = None) -> None:
+        """A task came too late ("expired"), was not wanted ("revoked"), or was killed ("terminated")."""
+        log_lines.revoked(request.task, request.id, why)
+        facts = {"terminated": why == "terminated", "signum": signum, "expired": why == "expired"}
+        signals.task_revoked.send_robust(sender=self._sender, request=request, **facts)
+        self._events.task("task-revoked", request.id, **facts)
+
+    def never_ran(self, request: Request, error: Exception) -> None:
+        """A task failed without having run to an end: no module declares it, or it killed its process."""
+        self._events.task("task-failed", request.id, exception=safe_repr(error), traceback=None)
 
     def buried(self, delivery: Delivery, reason: str, detail: str) -> None:
         """A message was put aside as a dead letter."""
@@ -81,6 +105,33 @@ class Announcer:
     def lost_lease(self, delivery: Delivery) -> None:
         """Another worker had taken the delivery over before it was settled here."""
         log_lines.lost_lease(_id_of(delivery), delivery.queue)
+
+    # -- as events -----------------------------------------------------------------------------------
+
+    def _tell_received(self, request: Request) -> None:
+        self._events.task(
+            "task-received",
+            request.id,
+            name=request.task,
+            args=request.argsrepr,
+            kwargs=request.kwargsrepr,
+            root_id=request.root_id,
+            parent_id=request.parent_id,
+            retries=request.retries,
+            eta=request.eta,
+            expires=request.expires,
+        )
+
+    def _tell_finished(self, entry: Entry, outcome: Outcome) -> None:
+        task_id, state = entry.request.id, outcome.state
+        self.started(entry, time.time() - outcome.runtime)
+        if state == states.SUCCESS:
+            self._events.task("task-succeeded", task_id, result=outcome.summary, runtime=outcome.runtime)
+        elif state in (states.FAILURE, states.RETRY):
+            kind = "task-failed" if state == states.FAILURE else "task-retried"
+            self._events.task(kind, task_id, exception=outcome.summary, traceback=outcome.traceback)
+        elif state == states.REJECTED:
+            self._events.task("task-rejected", task_id, requeue=outcome.settle == REQUEUE)
 
 
 def _id_of(delivery: Delivery) -> str:

@@ -7,6 +7,7 @@ in the loop's thread and must be short. One that raises is logged and ticked aga
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Protocol
@@ -44,12 +45,14 @@ def known_components() -> dict[str, str]:
 
 
 class Components:
-    """The components of one worker. Used by the loop's thread only."""
+    """The components of one worker. Used by the loop's thread only, except for `hurry`."""
 
     def __init__(self, names: Iterable[str]) -> None:
         known = known_components()
         self._components: dict[str, Component] = {}
         self._next: dict[str, float] = {}
+        #: those that want to be ticked at once; any thread appends
+        self.hurried: deque[str] = deque()
         for name in names:
             if name not in known:
                 near = (
@@ -60,6 +63,14 @@ class Components:
                 )
             self._components[name] = import_string(known[name])()
 
+    def add(self, name: str, component: Component) -> None:
+        """Add a component that is made already; called before `start`."""
+        self._components[name] = component
+
+    def hurry(self, name: str) -> None:
+        """Let a component be ticked in this turn of the loop, or the next; may be called by any thread."""
+        self.hurried.append(name)
+
     def start(self) -> None:
         """Start all, in the order given."""
         for name, component in self._components.items():
@@ -68,6 +79,8 @@ class Components:
 
     def tick(self, now: float) -> float:
         """Tick those that are due, and return in how many seconds the next one is."""
+        while self.hurried:
+            self._next[self.hurried.popleft()] = 0.0
         for name, when in self._next.items():
             if when <= now:
                 self._next[name] = now + self._tick_one(name, now)

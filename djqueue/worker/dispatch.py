@@ -15,9 +15,10 @@ from djqueue import states
 from djqueue.conf import settings
 from djqueue.core.registry import tasks
 from djqueue.core.requests import attempt_number
-from djqueue.exceptions import TimeLimitExceeded, WorkerLostError
+from djqueue.exceptions import TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from djqueue.messaging.delivery import Settlement
 from djqueue.result.documents import Document
+from djqueue.tasks import records
 from djqueue.tasks.abandonment import abandon
 from djqueue.tasks.outcome import REJECT, REQUEUE, Outcome
 from djqueue.worker.admission import Admission
@@ -25,6 +26,7 @@ from djqueue.worker.announcer import Announcer
 from djqueue.worker.ledger import Entry, Ledger
 from djqueue.worker.pools.contract import Finished, Lost, Pool, Report, Returned, StateUpdate
 from djqueue.worker.settlement import Settler
+from djqueue.worker.waiting_room import WaitingRoom
 
 #: a task that ends sooner is never stored as STARTED, seconds: its end is there before anyone could look
 STARTED_AFTER = 0.05
@@ -50,6 +52,7 @@ class Dispatcher:
         self._settler = settler
         self._announcer = announcer
         self._worker = worker
+        self._terminated: dict[int, str] = {}  # job number → signal, of those killed because revoked
         self._untold: set[int] = set()  # job numbers whose STARTED may still have to be stored
         #: set by the loop when the worker stops: what comes back unstarted is given back to the broker
         self.stopping = False
@@ -57,12 +60,14 @@ class Dispatcher:
 
     def submit(self, entries: Sequence[Entry]) -> None:
         """Hand the entries to the pool; those that acknowledge early are acknowledged first."""
+        if self._admission.knows_revocations:
+            entries = [entry for entry in entries if not self._end_if_revoked(entry)]
         entries = self._acknowledged(entries)
         jobs = []
         for entry in entries:
             entry.job.expected_runtime = self._ledger.expected_runtime(entry.job.name)
             jobs.append(entry.job)
-            if self._tracks_started(entry):
+            if self._tracks_started(entry) or self._announcer.tells_starts:
                 self._untold.add(entry.number)
         if jobs:
             self._pool.submit(jobs)
@@ -103,13 +108,39 @@ class Dispatcher:
             if started.number in self._untold and now - started.since >= STARTED_AFTER:
                 self._untold.discard(started.number)
                 entry = self._ledger.get(started.number)
-                if entry is not None and not entry.started_told:
+                if entry is None:
+                    continue
+                self._announcer.started(entry, time.time() - (now - started.since))
+                if not entry.started_told and self._tracks_started(entry):
                     entry.started_told = True
                     self._settler.store(self._started_document(entry, now - started.since))
 
     def seconds_to_tell_started(self) -> float:
         """Return in how many seconds `tell_started` should be called again."""
         return STARTED_AFTER if self._untold else float("inf")
+
+    def end_revoked_unstarted(self, waiting_room: WaitingRoom) -> None:
+        """End what was revoked and has not started, as far as that is known; the rest when it comes back."""
+        for entry in waiting_room.take_out(lambda entry: self._admission.is_revoked(entry.request)):
+            self._end_if_revoked(entry)
+        running = {started.number for started in self._pool.running()}
+        unstarted = (entry for entry in self._ledger if entry.number not in running)
+        if any(self._admission.is_revoked(entry.request) for entry in unstarted):
+            self._pool.take_back()
+
+    def terminate(self, entry: Entry, signum: str) -> bool:
+        """Kill the process that runs the task, which ends as REVOKED.
+
+        Raises:
+            NotImplementedError: the pool runs tasks where they cannot be killed.
+        """
+        self._terminated[entry.number] = signum
+        if self._pool.terminate(entry.number, f"the task was revoked ({signum})"):
+            return True
+        del self._terminated[entry.number]
+        raise NotImplementedError(
+            f"{type(self._pool).__name__} cannot end a running task; use the prefork pool for that."
+        )
 
     def kill_running(self, *, early_ones_too: bool) -> int:
         """Kill what runs, so that the worker can leave; return how many that were.
@@ -156,21 +187,44 @@ class Dispatcher:
             if outcome.settle == REQUEUE:
                 settlement = entry.delivery.release()
             elif outcome.settle == REJECT:
+                self._announcer.buried(entry.delivery, "rejected", outcome.summary)
                 settlement = entry.delivery.bury("rejected", outcome.summary)
             else:
                 settlement = entry.delivery.ack()
         self._settler.add(settlement, outcome)
 
     def _returned(self, entry: Entry) -> None:
+        if self._end_if_revoked(entry):
+            return
         if self.stopping:
             self.give_back(entry)
         else:
             self._taken_back.append(entry)
 
+    def _end_if_revoked(self, entry: Entry) -> bool:
+        """End an entry that does not run, if it was revoked; return whether it was."""
+        if not self._admission.is_revoked(entry.request):
+            return False
+        self._close(entry)
+        self._announcer.revoked(entry.request, "revoked")
+        self._end_as_revoked(entry, "revoked")
+        return True
+
+    def _end_as_revoked(self, entry: Entry, why: str) -> None:
+        error = TaskRevokedError(why)
+        outcome = abandon(
+            entry.request, entry.delivery.message, error, state=states.REVOKED, worker=self._worker
+        )
+        self._settler.add(None if entry.acked else entry.early_ack or entry.delivery.ack(), outcome)
+
     def _lost(self, entry: Entry, lost: Lost) -> None:
+        terminated = self._terminated.get(entry.number)
         self._close(entry)
         request, delivery = entry.request, entry.delivery
-        if lost.timed_out is not None:
+        if terminated is not None:
+            self._announcer.revoked(request, "terminated", terminated)
+            self._end_as_revoked(entry, "terminated")
+        elif lost.timed_out is not None:
             self._announcer.hard_limit(entry, lost.timed_out)
             self._fail(entry, TimeLimitExceeded(lost.timed_out))
         elif self.stopping and not entry.acked:
@@ -191,12 +245,14 @@ class Dispatcher:
                 self._settler.add(delivery.delay(time.time() + pause, started=True))
 
     def _fail(self, entry: Entry, error: Exception) -> None:
+        self._announcer.never_ran(entry.request, error)
         outcome = abandon(entry.request, entry.delivery.message, error, worker=self._worker)
         settlement = None if entry.acked else entry.delivery.ack()
         self._settler.add(settlement, outcome)
 
     def _close(self, entry: Entry) -> None:
         self._ledger.close(entry)
+        self._terminated.pop(entry.number, None)
         self._untold.discard(entry.number)
 
     # -- what the task's options say -----------------------------------------------------------------
@@ -219,6 +275,7 @@ class Dispatcher:
             request.id,
             states.STARTED,
             json.dumps(meta),
+            children=[],
             attempt=attempt_number(request.retries, entry.delivery.starts),
             retries=request.retries,
             date_started=time.time() - for_seconds,
@@ -230,4 +287,5 @@ class Dispatcher:
             group_id=request.group,
             root_id=request.root_id,
             parent_id=request.parent_id,
+            stamps=records.stamps_of(request),
         )

@@ -19,7 +19,10 @@ from djqueue.worker.pools.contract import Job
 class Entry:
     """One delivery being dealt with. Written and read by the loop's thread only."""
 
-    __slots__ = ("acked", "delivery", "early_ack", "job", "number", "received", "request", "started_told")
+    __slots__ = (
+        *("acked", "delivery", "early_ack", "job", "number", "received", "request"),
+        *("started_told", "start_announced"),
+    )
 
     def __init__(self, delivery: Delivery, request: Request, job: Job) -> None:
         self.number = job.number
@@ -33,6 +36,8 @@ class Entry:
         self.early_ack: Settlement | None = None
         #: the state STARTED was stored for it
         self.started_told = False
+        #: its start was told to monitors
+        self.start_announced = False
 
 
 class Ledger:

@@ -49,6 +49,7 @@ class Parts:
     dispatcher: Dispatcher
     components: Components
     waiting: Waiting
+    waiting_room: WaitingRoom
 
 
 class Loop:
@@ -64,7 +65,7 @@ class Loop:
 
     def __init__(self, parts: Parts, *, prefetch: int | None, grace: float | None) -> None:
         self._parts = parts
-        self._waiting_room = WaitingRoom()
+        self._waiting_room = parts.waiting_room
         self._signals = OsSignals(parts.waiting.wake)
         self._outage = Outage(
             lambda error: log_lines.broker_lost(f"{type(error).__name__}: {error}"), log_lines.broker_restored
@@ -104,6 +105,7 @@ class Loop:
     def wake(self) -> None:
         """Note that messages may have arrived (the source calls this), and get up."""
         self._hungry = True
+        self._tend_at["source"] = 0.0  # it may know of an earlier due message now
         self._parts.waiting.wake()
 
     def stop(self, because: str) -> None:
@@ -140,13 +142,16 @@ class Loop:
         room = self._room() if self._hungry and self._outage.may_try(now) else 0
         if room <= 0 or (room < BATCH and self._may_linger()):
             return
+        self._hungry = False  # before looking: a thread of the source may call `wake` while it looks
         try:
             deliveries = self._parts.source.receive(room)
         except Exception as error:  # whatever the driver raises: the broker is away, and comes back
+            self._hungry = True
             self._outage.note(error, now)
             return
         self._outage.over(now)
-        self._hungry = len(deliveries) >= room
+        if len(deliveries) >= room:
+            self._hungry = True
         self._admit(deliveries)
 
     def _room(self) -> int:
@@ -183,13 +188,12 @@ class Loop:
     def _submit(self, entries: list[Entry]) -> None:
         if entries:
             self._parts.dispatcher.submit(entries)
-            self._tend_at["pool"] = 0.0  # the new jobs may have time limits
 
     def _tend(self, now: float) -> None:
         parts, due = self._parts, self._tend_at
-        if now >= due["pool"]:
+        if now >= due["pool"] or parts.pool.needs_tending:
             due["pool"] = now + parts.pool.tend(now)
-        if now >= due["components"]:
+        if now >= due["components"] or parts.components.hurried:
             due["components"] = now + parts.components.tick(now)
         if now >= due["source"]:
             try:

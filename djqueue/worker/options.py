@@ -40,6 +40,8 @@ class WorkerOptions:
     pidfile: Path | None = None
     purge: bool = False
     components: tuple[str, ...] = ()
+    send_events: bool = False
+    heartbeat: bool = True
 
 
 def worker_options(given: Mapping[str, Any]) -> WorkerOptions:
@@ -91,6 +93,8 @@ def worker_options(given: Mapping[str, Any]) -> WorkerOptions:
         pidfile=_path(given.get("pidfile")),
         purge=bool(given.get("purge")),
         components=("beat",) if given.get("beat") else (),
+        send_events=bool(given.get("task_events")) or settings.WORKER_SEND_TASK_EVENTS,
+        heartbeat=not given.get("without_heartbeat"),
         **options,  # type: ignore[arg-type]
     )
 

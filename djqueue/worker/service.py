@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 
 from djqueue import signals
 from djqueue.conf import settings
@@ -18,19 +19,23 @@ from djqueue.core.registry import tasks
 from djqueue.exceptions import ImproperlyConfigured
 from djqueue.messaging import brokers, publisher
 from djqueue.messaging.contract import Broker
+from djqueue.messaging.delivery import Delivery
 from djqueue.messaging.startboard import StartBoard
 from djqueue.result import backends
-from djqueue.worker import log_lines, pools
+from djqueue.worker import log_lines, monitoring, pools
 from djqueue.worker.admission import Admission
 from djqueue.worker.announcer import Announcer
+from djqueue.worker.commands.state import WorkerState
 from djqueue.worker.components import Components
 from djqueue.worker.dispatch import Dispatcher
 from djqueue.worker.ledger import Ledger
 from djqueue.worker.loop import Loop, Parts
 from djqueue.worker.options import WorkerOptions
 from djqueue.worker.pidfiles import pid_file
+from djqueue.worker.revocations import Revocations
 from djqueue.worker.settlement import Settler
 from djqueue.worker.waiting import Waiting
+from djqueue.worker.waiting_room import WaitingRoom
 
 #: slots of the start board beyond the pool's size, for children that are being replaced
 SPARE_SLOTS = 8
@@ -108,17 +113,22 @@ class Worker:
         self, broker: Broker, consumer: str, pool: pools.Pool, waiting: Waiting
     ) -> tuple[Loop, Parts]:
         options = self.options
-        ledger, announcer = Ledger(), Announcer(sender=self)
+        components = Components(options.components)
+        events = monitoring.event_stream(options, components)
+        ledger, announcer = Ledger(), Announcer(sender=self, events=events)
+        revocations = Revocations()
         source = broker.source(options.queues, consumer)
         admission = Admission(
             ledger,
             announcer,
             options.hostname,
+            revocations,
             can_delay=broker.capabilities.delays,
             soft_limit=options.soft_time_limit,
             hard_limit=options.time_limit,
         )
         settler = Settler(source, backends.backend(), publisher.publish, announcer.lost_lease)
+        source.on_buried = partial(_tell_of_buried, admission, settler)
         dispatcher = Dispatcher(pool, ledger, admission, settler, announcer, options.hostname)
         parts = Parts(
             source=source,
@@ -128,12 +138,28 @@ class Worker:
             announcer=announcer,
             settler=settler,
             dispatcher=dispatcher,
-            components=Components(options.components),
+            components=components,
             waiting=waiting,
+            waiting_room=WaitingRoom(),
         )
         multiplier = options.prefetch_multiplier
         prefetch = multiplier * options.concurrency if multiplier else None
-        return Loop(parts, prefetch=prefetch, grace=options.shutdown_grace), parts
+        loop = Loop(parts, prefetch=prefetch, grace=options.shutdown_grace)
+        state = WorkerState(
+            options,
+            broker,
+            ledger,
+            pool,
+            admission,
+            dispatcher,
+            parts.waiting_room,
+            revocations,
+            events,
+            monitoring.heart(options, events, pool, ledger),
+            loop.stop,
+        )
+        monitoring.watch_over(state, components, waiting.wake)
+        return loop, parts
 
     def _purge(self, broker: Broker) -> None:
         for queue in self.options.queues:
@@ -157,3 +183,11 @@ class Worker:
 def _consumer_id() -> str:
     """Return a name no other worker ever has; brokers know this worker by it."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _tell_of_buried(
+    admission: Admission, settler: Settler, deliveries: Iterable[Delivery], reason: str
+) -> None:
+    """Log what the source itself put aside, and store the end where the task is known."""
+    for delivery in deliveries:
+        settler.add(outcome=admission.put_aside(delivery, reason))

@@ -7,6 +7,7 @@ is passed in. Long delays never wait here, the broker keeps them.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from itertools import count
 
 from djqueue.worker.ledger import Entry
@@ -31,6 +32,18 @@ class WaitingRoom:
         entries: list[Entry] = []
         while self._heap and self._heap[0][0] <= now and len(entries) < most:
             entries.append(heapq.heappop(self._heap)[2])
+        return entries
+
+    def entries(self) -> list[tuple[float, Entry]]:
+        """Return what waits, and until when."""
+        return [(until, entry) for until, _, entry in sorted(self._heap)]
+
+    def take_out(self, wanted: Callable[[Entry], bool]) -> list[Entry]:
+        """Take out the entries that are `wanted`, in order, due or not."""
+        entries = [entry for _, _, entry in sorted(self._heap) if wanted(entry)]
+        if entries:
+            self._heap = [one for one in self._heap if not wanted(one[2])]
+            heapq.heapify(self._heap)
         return entries
 
     def seconds_to_next(self, now: float) -> float:

@@ -22,6 +22,15 @@ from djqueue.exceptions import ContentDisallowed, DecodeError, EncodeError, exce
 from djqueue.result.documents import Document, accepted_contents
 
 _quoted = json.encoder.encode_basestring_ascii
+#: where the names of the stamps are
+_STAMPED = "stamped_headers"
+#: what no stamp may be called
+_KEYS = frozenset(
+    {
+        *("status", "result", "traceback", "children", "date_done", "group_id", "parent_id", "task_id"),
+        *("name", "args", "kwargs", "worker", "retries", "queue", _STAMPED, "djq"),
+    }
+)
 _COMPRESSED = b"\x00celery-compressed\x00"
 #: what Document has and Celery's meta has not
 _OURS = ("date_started", "root_id", "periodic_task_name")
@@ -70,10 +79,12 @@ def _json(document: Document, result: str, ours: dict[str, Any]) -> bytes:
     extended = settings.RESULT_EXTENDED
     if extended and document.name is not None:
         parts.append(
-            f', "name": {_quoted(document.name)}, "args": {_arguments(document.args, tuple)}'
+            f', "name": {_quoted(document.name)}, "args": {_arguments(document.args, tuple, list)}'
             f', "kwargs": {_arguments(document.kwargs, dict)}, "worker": {_text(document.worker)}'
             f', "retries": {document.retries}, "queue": {_text(document.queue)}'
         )
+        if document.stamps:
+            parts.append(_stamps(document.stamps))
     parts.append(f', "task_id": {_quoted(document.task_id)}')
     if extended or ours or document.attempt:
         parts.append(_under_our_key(document, ours, extended))
@@ -115,7 +126,10 @@ def _serialized(document: Document) -> bytes:
     serializer = serialization.serializer_of(document.content_type)
     if serializer is None:
         raise DecodeError(f"There is no serializer for {document.content_type!r}.")
-    return serialization.dumps(document.as_meta() | {"date_done": _ended(document)}, serializer)[2]
+    meta = document.as_meta() | {"date_done": _ended(document)}
+    if isinstance(meta["result"], BaseException) and serializer != "pickle":  # Celery pickles exceptions only
+        meta["result"] = exception_to_wire(meta["result"])
+    return serialization.dumps(meta, serializer)[2]
 
 
 def _from_json(task_id: str, stored: bytes) -> Document:
@@ -173,7 +187,13 @@ def _from_meta(task_id: str, meta: dict[str, Any], result: str | bytes) -> Docum
         queue=get("queue"),
         group_id=get("group_id"),
         parent_id=get("parent_id"),
+        stamps=_read_stamps(meta),
     )
+
+
+def _read_stamps(meta: dict[str, Any]) -> str | None:
+    names = meta.get(_STAMPED)
+    return json.dumps({name: meta.get(name) for name in names}) if names and isinstance(names, list) else None
 
 
 def _ended(document: Document) -> str | None:
@@ -197,11 +217,20 @@ def _text(value: str | None) -> str:
     return "null" if value is None else _quoted(value)
 
 
+def _stamps(text: str) -> str:
+    """Return the stamps as Celery keeps them: their names, and each under its own name.
+
+    One that is called as a key of the document itself is left out; it came from outside.
+    """
+    stamps = {name: value for name, value in json.loads(text).items() if name not in _KEYS}
+    return ", " + json.dumps({_STAMPED: list(stamps), **stamps})[1:-1]
+
+
 def _list(value: list[Any] | None) -> str:
     return "[]" if value == [] else json.dumps(value)
 
 
-def _arguments(representation: str | None, kind: type) -> str:
+def _arguments(representation: str | None, *kinds: type) -> str:
     """Return arguments as JSON: Celery stores values, a document has their representation.
 
     One that is not plain Python, because it was cut short or has objects in it, is stored as the text it is.
@@ -215,7 +244,7 @@ def _arguments(representation: str | None, kind: type) -> str:
     if len(representation) <= _LONGEST_REPR and not _FOREIGN_ESCAPE.search(representation):
         try:
             value = ast.literal_eval(representation)
-            if type(value) is kind:
+            if type(value) in kinds:
                 return json.dumps(value, allow_nan=False)
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             pass

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import ROOT
+from tests.support.servers import Server
 
 PLACE_ORDER = """
 from django.test import Client
@@ -39,6 +40,16 @@ def test_the_demo_indexes_files_sees_a_schedule_fire_and_stops_cleanly(tmp_path:
     assert "[########################################] 40/40" in done.stdout
     assert "Beat sent, and the worker ran, example_project.indexer.tasks.note_time" in done.stdout
     assert "Everything worked" in done.stdout
+
+
+@pytest.mark.timeout(120)
+def test_the_demo_runs_over_redis(tmp_path: Path, redis_server: Server) -> None:
+    url = redis_server.url
+    settings = {"DJQUEUE_BROKER_URL": url, "DJQUEUE_RESULT_BACKEND": url}
+    done = manage(tmp_path, "demo", "--files", "40", "--logs", str(tmp_path), **settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Everything worked" in done.stdout
+    assert url in (tmp_path / "runworker.log").read_text()
 
 
 @pytest.mark.timeout(120)

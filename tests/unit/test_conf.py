@@ -284,10 +284,7 @@ def test_another_prefix_may_be_used() -> None:
 
 def test_the_settings_page_of_the_docs_is_up_to_date() -> None:
     written = ROOT.joinpath("docs/reference/settings.md").read_text(encoding="utf-8")
-    assert written == as_markdown(), (
-        "Write it again: python -c 'from djqueue.conf import as_markdown; print(as_markdown(), end=str())' "
-        "> docs/reference/settings.md"
-    )
+    assert written == as_markdown(), "The settings changed: run `make docs`, and commit the page."
 
 
 def run(source: str, **environment: str) -> Any:

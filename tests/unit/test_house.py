@@ -58,7 +58,8 @@ PUBLIC = (
 #: What each package may import of the others; the longest entry counts.
 OPEN = {
     "djqueue": (),
-    "djqueue_results": (*PUBLIC, "djqueue.core", "djqueue.result"),
+    # The Redis store shares connections, their options and scripts with the Redis broker.
+    "djqueue_results": (*PUBLIC, "djqueue.core", "djqueue.result", "djqueue.messaging.transports.redis"),
     "djqueue_beat": (*PUBLIC, "djqueue.core"),
     "example_project": (*PUBLIC, "djqueue_results.api.urls", "djqueue_beat.models"),
 }
@@ -122,6 +123,7 @@ SLEEPERS = {
     "tests/support/waiting.py": "this is where all waiting is done",
     "tests/contracts/pools/deeds.py": "so are those that pools run",
     "tests/project/tasks.py": "tasks that take a while are what is tested",
+    "tests/wire/stock.py": "so are those of the stock worker",
 }
 
 

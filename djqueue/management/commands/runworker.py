@@ -37,6 +37,8 @@ class Command(BaseCommand):
         add("-l", "--loglevel", metavar="LEVEL", help=f"one of {', '.join(LOG_LEVELS)} (default: INFO)")
         add("-f", "--logfile", metavar="PATH", help="write the log there instead of standard error")
         add("-B", "--beat", action="store_true", help="also send the tasks of schedules that are due")
+        add("-E", "--task-events", "--events", action="store_true", help="send events about tasks")
+        add("--without-heartbeat", action="store_true", help="do not tell monitors that the worker lives")
         add("--prefetch-multiplier", type=int, metavar="N", help="most messages held per child; 0: adaptive")
         add("--max-tasks-per-child", type=int, metavar="N", help="replace a child after so many tasks")
         add("--max-memory-per-child", type=int, metavar="KIB", help="replace a child that grew beyond this")

@@ -14,11 +14,11 @@ from djqueue.worker.pools.contract import Job
 #: how much work may lie in front of one child, seconds
 READY_WORK = 0.02
 #: what running any task costs at least, seconds
-LEAST_COST = 0.0002
+LEAST_COST = 0.0001
 #: what a task is taken to cost that never ran here, seconds
 UNKNOWN_COST = 1.0
 #: the most jobs that one child holds
-MOST_HELD = 64
+MOST_HELD = 192
 
 
 def cost(job: Job) -> float:

@@ -51,7 +51,7 @@ class Bench:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.client = redis.Redis.from_url(url, decode_responses=True)
+        self.client: Any = redis.Redis.from_url(url, decode_responses=True)
         self._names = count()
         self._brokers: list[RedisBroker] = []
         self._sources: list[RedisSource] = []
@@ -107,6 +107,14 @@ def receive(source: RedisSource, within: float = 10, room: int = 10) -> list[Del
             return []
 
     return wait_until(look, within, "for messages")
+
+
+def receive_all(source: RedisSource, count: int) -> list[str]:
+    """Receive until so many messages have come, and return their ids."""
+    found: list[str] = []
+    while len(found) < count:
+        found += ids(receive(source))
+    return found
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from djqueue.conf import settings
-from tests.contracts.redis.conftest import Bench, ids, outgoing, receive
+from tests.contracts.redis.conftest import Bench, ids, outgoing, receive, receive_all
 from tests.support.waiting import wait_until
 
 
@@ -69,8 +69,7 @@ def test_what_is_due_comes_within_a_second(bench: Bench) -> None:
     source = bench.source()
     due = time.time() + 1.3
     bench.send(*(str(number) for number in range(50)), due=due)
-    received: list[str] = []
-    wait_until(lambda: received.extend(ids(receive(source))) or len(received) == 50, 10, "for all of them")
+    receive_all(source, 50)
     assert due - 0.05 <= time.time() < due + 1.0
 
 
@@ -98,9 +97,7 @@ def test_equal_messages_stay_two(bench: Bench) -> None:
     twins = source.receive(2)
     assert source.settle([one.delay(time.time() + 1.1) for one in twins]) == []
     assert bench.broker().size("default") == 2
-    received: list[str] = []
-    wait_until(lambda: received.extend(ids(receive(source))) or len(received) == 2, 10, "for both")
-    assert received == ["twin", "twin"]
+    assert receive_all(source, 2) == ["twin", "twin"]
 
 
 def test_when_the_last_consumer_leaves_what_waits_goes_into_the_lists(bench: Bench) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kombu import Connection, Consumer, Exchange, Producer, Queue
+from kombu.connection import Connection
+from kombu.entity import Exchange, Queue
+from kombu.messaging import Consumer, Producer
 
 from djqueue.core.messages import Destination, Outgoing
 from djqueue.exceptions import OperationalError
@@ -117,7 +119,7 @@ def test_where_nothing_is_bound_nothing_is_sent_into_the_void(bench: Bench) -> N
 
 
 def test_prefix_separator_and_steps_are_kombus(bench: Bench) -> None:
-    options = {"global_keyprefix": "shop:", "sep": ":", "priority_steps": [0, 5]}
+    options: dict[str, Any] = {"global_keyprefix": "shop:", "sep": ":", "priority_steps": [0, 5]}
     with Connection(bench.url, transport_options=options) as stock:
         send(stock, "theirs", priority=7)
         source = bench.source(**options)

@@ -20,7 +20,7 @@ from djqueue.messaging.transports.redis.connections import Wire
 from djqueue.messaging.transports.redis.recovery import Recovery
 from djqueue.messaging.transports.redis.scripts import Script
 from djqueue.messaging.transports.redis.source import RedisSource
-from tests.contracts.redis.conftest import LEASE, Bench, ids, receive
+from tests.contracts.redis.conftest import LEASE, Bench, ids, receive, receive_all
 from tests.support.servers import provide
 from tests.support.waiting import wait_until
 
@@ -149,9 +149,7 @@ def test_a_reaper_that_dies_half_way_leaves_the_rest_to_others(
 
     wait_until(is_killed, 10, "for the reaper to be half way")
     silence(reaper)
-    taken: list[str] = []
-    wait_until(lambda: taken.extend(ids(receive(heir))) or len(taken) == 3, 10, "for all three")
-    assert sorted(taken) == ["a", "b", "c"]
+    assert sorted(receive_all(heir, 3)) == ["a", "b", "c"]
 
 
 def test_many_reapers_at_once_move_each_message_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +197,7 @@ def test_a_server_that_stops_for_longer_than_a_lease_makes_nobody_dead(
     bench = Bench(server.url)
     try:
         bench.send("a", "b")
-        options = {"lease": 1.0, "socket_timeout": 0.5, "socket_connect_timeout": 0.5}
+        options: dict[str, Any] = {"lease": 1.0, "socket_timeout": 0.5, "socket_connect_timeout": 0.5}
         one, two = elsewhere(bench, monkeypatch, **options), bench.source(**options)
         held = [*one.receive(1), *two.receive(1)]
         server.stop()

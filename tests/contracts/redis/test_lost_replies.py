@@ -12,6 +12,7 @@ import pytest
 
 from djqueue.core.retrying import PublishPolicy
 from djqueue.exceptions import OperationalError
+from djqueue.messaging.delivery import Settlement
 from djqueue.messaging.transports.redis import publishing, scripts
 from djqueue.messaging.transports.redis.connections import Refused
 from djqueue.messaging.transports.redis.scripts import Script
@@ -158,9 +159,9 @@ def test_connections_that_are_cut_cost_nothing_but_a_moment(bench: Bench, proxy:
         proxy.cut()
         acks = [one.ack() for one in held]
 
-        def settled(acks: list[object] = acks) -> bool:
+        def settled(acks: list[Settlement] = acks) -> bool:
             try:
-                return source.settle(acks) == []  # type: ignore[arg-type]
+                return source.settle(acks) == []
             except OperationalError:
                 return False
 

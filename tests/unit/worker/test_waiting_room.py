@@ -38,3 +38,14 @@ def test_equal_times_keep_their_order_and_no_more_than_asked_go() -> None:
     assert len(room) == 1
     assert room.empty() == [third]
     assert len(room) == 0
+
+
+def test_entries_are_shown_and_taken_out_before_their_time() -> None:
+    room = WaitingRoom()
+    first, second, third = entries(3)
+    for until, entry in ((3.0, first), (1.0, second), (2.0, third)):
+        room.put(entry, until)
+    assert room.entries() == [(1.0, second), (2.0, third), (3.0, first)]
+    assert room.take_out(lambda entry: entry is not third) == [second, first]
+    assert room.take_out(lambda entry: entry is first) == []
+    assert room.empty() == [third]

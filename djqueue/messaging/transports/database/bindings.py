@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -58,13 +59,19 @@ def bound_queues(alias: str, directory: Path | None, exchange: str, routing_key:
 
 
 def bind(alias: str, binding: Binding) -> None:
-    """Keep the binding; one that exists is renewed."""
-    Binding.objects.using(alias).update_or_create(
-        exchange=binding.exchange,
-        routing_key=binding.routing_key,
-        queue=binding.queue,
-        defaults={"kind": binding.kind, "subscriber": binding.subscriber, "keep_for": binding.keep_for},
-    )
+    """Keep the binding; one that is there already is not written again, clients declare all the time."""
+    named: dict[str, Any] = {
+        "exchange": binding.exchange,
+        "routing_key": binding.routing_key,
+        "queue": binding.queue,
+    }
+    rest: dict[str, Any] = {
+        "kind": binding.kind,
+        "subscriber": binding.subscriber,
+        "keep_for": binding.keep_for,
+    }
+    if not Binding.objects.using(alias).filter(**named, **rest).exists():
+        Binding.objects.using(alias).update_or_create(**named, defaults=rest)
 
 
 def unbind(alias: str, exchange: str, routing_key: str, queue: str) -> None:

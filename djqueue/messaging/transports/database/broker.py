@@ -15,10 +15,10 @@ from weakref import WeakSet
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
-from djqueue.core.messages import Outgoing
+from djqueue.core.messages import Outgoing, WireMessage
 from djqueue.exceptions import ImproperlyConfigured
 from djqueue.messaging.contract import Broker, Capabilities, Problem
-from djqueue.messaging.transports.database import claims, liveness, sqlite
+from djqueue.messaging.transports.database import claims, delayed, liveness, revocations, sqlite
 from djqueue.messaging.transports.database.bindings import queues_for
 from djqueue.messaging.transports.database.doorbell import announce
 from djqueue.messaging.transports.database.failures import errors_of
@@ -87,6 +87,26 @@ class DatabaseBroker(Broker):
         """Delete what waits in `queue`, and return how many messages that were."""
         with errors_of(self.alias):
             return claims.purge(connections[self.alias], queue)
+
+    def remember_revoked(self, task_ids: Sequence[str]) -> None:
+        """Write the revocations; in the transaction that is open, if any."""
+        with errors_of(self.alias):
+            queues = revocations.remember(self.alias, task_ids)
+            announce(connections[self.alias], self.directory(), queues)
+
+    def revoked_since(self, moment: float) -> list[tuple[str, float]]:
+        """Return the tasks revoked after `moment`, and when."""
+        with errors_of(self.alias):
+            return revocations.since(self.alias, moment)
+
+    def delayed(self, queues: Sequence[str], most: int) -> list[tuple[float, str, WireMessage]]:
+        """Return messages that are not due yet, soonest first."""
+        with errors_of(self.alias):
+            return delayed.not_due(self.alias, queues, most)
+
+    def leave_thread(self) -> None:
+        """Close this thread's connection."""
+        connections[self.alias].close()
 
     def problems(self) -> list[Problem]:
         """Return what a system check should say of the database."""

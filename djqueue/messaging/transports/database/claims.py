@@ -15,7 +15,7 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from djqueue.messaging.transports.database.rows import CLAIMED, CONTENT, SENT
+from djqueue.messaging.transports.database.rows import CLAIMED, CONTENT, SENT, later
 from djqueue.models import DeadLetter, Message
 
 #: vendors whose UPDATE and DELETE can return the rows they changed
@@ -140,7 +140,7 @@ class Claims:
         redelivered = ", redelivered = %s" if started else ""
         return self._change(
             f"UPDATE {_MESSAGES} SET {_FREED}, due = %s, starts = starts + %s{redelivered}",
-            [due, int(started), *([True] if started else [])],
+            [later(due), int(started), *([True] if started else [])],
             [key],
         )
 
@@ -179,7 +179,7 @@ class Claims:
         with self._connection().cursor() as cursor:
             for queue in self._queues:
                 cursor.execute(
-                    f"SELECT due FROM {_MESSAGES} WHERE claimed_by = '' AND queue = %s AND due IS NOT NULL"
+                    f"SELECT due FROM {_MESSAGES} WHERE claimed_by = '' AND queue = %s AND due > 0"
                     " ORDER BY due LIMIT 1",
                     [queue],
                 )

@@ -10,7 +10,9 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+import weakref
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -20,6 +22,8 @@ from djqueue.messaging.startboard import read_started_tags
 SUFFIX = ".board"
 #: a worker makes its file, forks its children and only then locks it; nobody clears it away before, seconds
 TIME_TO_LOCK = 600.0
+#: the mode of a file that its owner has locked; until then it is not executable
+_LOCKED_ONCE = 0o700
 #: others hold a file only while they look whether its owner is gone, seconds
 _LONGEST_LOOK = 5.0
 
@@ -35,11 +39,13 @@ def path_of(directory: Path, claimer: str) -> Path:
 
 
 class LifeLine:
-    """This process's own lock. Its descriptor is never shared with children that matter: see `forget`."""
+    """This process's own lock. A child that is forked later lets go of it at once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor = -1
+        # A copy in a child would keep a dead parent alive. The hook stays for ever, so it holds nothing.
+        os.register_at_fork(after_in_child=partial(_forget, weakref.ref(self)))
 
     @property
     def is_held(self) -> bool:
@@ -77,6 +83,7 @@ class LifeLine:
     def _try_to_take(self) -> bool:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if _lock(descriptor) and _is_at(descriptor, self.path):
+            os.fchmod(descriptor, _LOCKED_ONCE)
             self._descriptor = descriptor
             return True
         os.close(descriptor)
@@ -100,12 +107,19 @@ class Remains:
 
     @property
     def may_be_unborn(self) -> bool:
-        """Whether the file is so young that its owner may be about to lock it for the first time."""
-        return time.time() - os.fstat(self._descriptor).st_mtime < TIME_TO_LOCK
+        """Whether the owner of the file may be about to lock it for the first time."""
+        status = os.fstat(self._descriptor)
+        return status.st_mode & 0o777 != _LOCKED_ONCE and time.time() - status.st_mtime < TIME_TO_LOCK
 
     def clear(self) -> None:
         """Remove the file."""
         self.path.unlink(missing_ok=True)
+
+
+def _forget(lifeline: weakref.ref[LifeLine]) -> None:
+    known = lifeline()
+    if known is not None:
+        known.forget()
 
 
 def remains(directory: Path, own: Path) -> Iterator[Remains]:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,7 +66,7 @@ def to_row(outgoing: Outgoing, queue: str, created: Any) -> tuple[Any, ...]:
         encode(properties, "property"),
         message.content_type,
         message.content_encoding,
-        outgoing.due,
+        later(outgoing.due),
         False,
         "",
         created,
@@ -135,6 +136,11 @@ def priority(value: Any) -> int:
     if not isinstance(value, int | float) or value != value:
         return LEAST_PRIORITY
     return int(min(max(value, LEAST_PRIORITY), MOST_PRIORITY))
+
+
+def later(due: float | None) -> float | None:
+    """Return when the message may run if that is still to come: what is due now waits for nothing."""
+    return due if due is not None and due > time.time() else None
 
 
 def name(value: Any) -> str:

@@ -203,10 +203,11 @@ class DatabaseSource(Source):
             for row, detail in self._unreadable:
                 self._claims.bury(row[0], "undecodable", detail)
         buried, self._unreadable = self._unreadable, []
+        if self.on_buried is not None:  # the worker says so in the log
+            self.on_buried([_shell(row) for row, _ in buried], "undecodable")
+            return
         for row, detail in buried:
             log_lines.unreadable(row[2], str(row[0]), detail)
-        if self.on_buried is not None:
-            self.on_buried([_shell(row) for row, _ in buried], "undecodable")
 
     def _give_everything_back(self) -> None:
         with self.together():

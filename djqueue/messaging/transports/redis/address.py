@@ -7,7 +7,7 @@ wrong with a URL is said here, without its password.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -46,7 +46,6 @@ class Address:
         self._arguments: dict[str, Any] = {
             "protocol": 2,
             "retry": None,
-            "driver_info": None,
             "socket_timeout": options.socket_timeout,
             "socket_connect_timeout": options.socket_connect_timeout,
             "client_name": options.client_name,
@@ -65,17 +64,20 @@ class Address:
             self._give_provider(options.credential_provider or self._arguments["credential_provider"])
         self.db = int(self._arguments.get("db", 0))
         tls = _tls(options.ssl) | ({"ssl": True} if name == "rediss" else {})
+        self._kind: Callable[..., AbstractConnection]
         if name == "sentinel":
+            # The pool gives out none: it refuses after a number of connections, closed ones among them.
             self._pool = self._ask_sentinels(places, options, tls)
+            self._kind, self._arguments = self._pool.connection_class, self._pool.connection_kwargs
         else:
-            kind = {"redis+socket": UnixDomainSocketConnection, "rediss": SSLConnection}.get(name, Connection)
-            if tls.pop("ssl", False):
-                kind = SSLConnection
-            self._pool = ConnectionPool(connection_class=kind, **self._arguments, **places[0], **tls)
+            self._kind = SSLConnection if tls.pop("ssl", False) else Connection
+            if name == "redis+socket":
+                self._kind = UnixDomainSocketConnection
+            self._arguments |= {**places[0], **tls}
 
     def connection(self, *, answers_within: float | None = None) -> AbstractConnection:
         """Return a new connection, not yet open; `answers_within` replaces the usual `socket_timeout`."""
-        made: AbstractConnection = self._pool.make_connection()  # type: ignore[assignment]
+        made = self._kind(**self._arguments)
         if answers_within is not None:
             made.socket_timeout = answers_within
         return made
@@ -95,9 +97,14 @@ class Address:
     def _read_host(self, url: str, part: str) -> dict[str, Any]:
         try:
             parts = urlsplit(part if "://" in part else f"{scheme(url)}://{part}")
-            port = parts.port
-        except ValueError as error:
-            raise _wrong(url, str(error)) from None
+            port, rest = parts.port, f"{parts.path}{parts.query}{parts.fragment}"
+        except ValueError:
+            port, rest = None, "@"
+        if "@" in rest:  # what looks like something else is a part of the password: nothing of it is shown
+            raise ImproperlyConfigured(
+                f"A URL {scheme(url)}://… cannot be read: its port is not a number, or its password holds "
+                "characters such as / ? # that must be percent-encoded."
+            )
         if (database := parts.path.strip("/")) and not database.isdecimal():
             raise _wrong(url, f"after the slash stands the number of a database, not {unquote(database)!r}")
         if database:
@@ -139,11 +146,14 @@ class Address:
         self, places: list[dict[str, Any]], options: Options, tls: Mapping[str, Any]
     ) -> ConnectionPool:
         if not options.master_name:
-            raise _wrong(self.url, "sentinel:// needs BROKER_TRANSPORT_OPTIONS['master_name'] as well")
+            raise _wrong(self.url, "sentinel:// needs 'master_name' in the transport options as well")
         timeouts = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
         sentinel = Sentinel(
             [(place["host"], place["port"]) for place in places],
             min_other_sentinels=options.min_other_sentinels,
+            # Never a server that nobody named: connections learn host and port from the sentinels.
+            host="",
+            port=0,
             sentinel_kwargs={**timeouts, **options.sentinel_kwargs},
             **self._arguments,
             **tls,

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from djqueue.conf import settings
-from djqueue.core.messages import Outgoing
+from djqueue.core.messages import Outgoing, WireMessage
+from djqueue.core.retrying import ONCE, PublishPolicy
 from djqueue.messaging.contract import Broker, Capabilities
-from djqueue.messaging.transports.redis import boards
+from djqueue.messaging.transports.redis import boards, delays, revocations
 from djqueue.messaging.transports.redis.connections import Server
 from djqueue.messaging.transports.redis.keys import Keys
 from djqueue.messaging.transports.redis.options import Options
@@ -35,8 +36,12 @@ class RedisBroker(Broker):
 
     def send_many(self, outgoing: Sequence[Outgoing]) -> None:
         """Send the messages; what is not due yet is kept, if a djqueue worker consumes its queue."""
+        self.send_patiently(outgoing, ONCE)
+
+    def send_patiently(self, outgoing: Sequence[Outgoing], policy: PublishPolicy) -> None:
+        """Send, and try again as the policy says; a message whose reply was lost is not sent twice."""
         if outgoing:
-            self._publisher.send_many(outgoing)
+            self._publisher.send_many(outgoing, policy)
 
     def source(self, queues: Sequence[str], consumer: str) -> RedisSource:
         """Return a source for the worker called `consumer`."""
@@ -58,6 +63,18 @@ class RedisBroker(Broker):
             [("MULTI",), *counts, ("DEL", *waiting), ("SREM", keys.delayed_lists, *lists), ("EXEC",)]
         )
         return sum(replies[-1][: len(counts)])
+
+    def remember_revoked(self, task_ids: Sequence[str]) -> None:
+        """Keep the revocations; messages of few tasks that wait for their time become due."""
+        revocations.remember(self._server, self._keys, task_ids)
+
+    def revoked_since(self, moment: float) -> list[tuple[str, float]]:
+        """Return the tasks revoked after `moment`, and when."""
+        return revocations.since(self._server, self._keys, moment)
+
+    def delayed(self, queues: Sequence[str], most: int) -> list[tuple[float, str, WireMessage]]:
+        """Return messages that wait for their time, soonest first."""
+        return delays.not_due(self._server, self._keys, queues, most)
 
     def start_board_path(self, consumer: str) -> Path | None:
         """Return where workers of this user on this machine find the board."""

@@ -16,11 +16,14 @@ from redis.connection import AbstractConnection
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 
 from djqueue.exceptions import OperationalError
@@ -29,7 +32,8 @@ from djqueue.messaging.transports.redis.options import Options
 from djqueue.messaging.transports.redis.scripts import Script
 
 #: replies that mean "not now": the server starts, is a replica, waits for replicas or for its disk
-_FOR_NOW = ("LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS", "MISCONF", "BUSY", "TRYAGAIN", "CLUSTERDOWN")
+_FOR_NOW = (BusyLoadingError, ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
+_WORDS_FOR_NOW = ("NOREPLICAS", "MISCONF", "BUSY")
 
 
 class Unreachable(OperationalError):
@@ -48,10 +52,11 @@ class Refused(OperationalError):
 class Wire:
     """One connection, for one thread at a time. It opens itself when used, also after a failure."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "_is_open")
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
+        self._is_open = False
 
     def call(self, *command: Any) -> Any:
         """Send one command and return its reply.
@@ -61,12 +66,14 @@ class Wire:
         """
         connection = self._connection
         try:
+            if not self._is_open:
+                self._open()
             connection.send_packed_command(connection.pack_command(*command), check_health=False)
             return connection.read_response()
         except (RedisError, OSError) as error:
             raise self._translated(error) from error
 
-    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
+    def run(self, script: Script, keys: Sequence[str | bytes], arguments: Sequence[Any] = ()) -> Any:
         """Run a script and return what it returns. Raises as `call` does."""
         try:
             return self.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
@@ -81,6 +88,8 @@ class Wire:
         connection = self._connection
         replies: list[Any] = []
         try:
+            if not self._is_open:
+                self._open()
             connection.send_packed_command(connection.pack_commands(commands), check_health=False)
             for _ in commands:
                 try:
@@ -95,6 +104,8 @@ class Wire:
         """Send a command whose replies are read with `read`."""
         connection = self._connection
         try:
+            if not self._is_open:
+                self._open()
             connection.send_packed_command(connection.pack_command(*command), check_health=False)
         except (RedisError, OSError) as error:
             raise self._translated(error) from error
@@ -111,20 +122,25 @@ class Wire:
 
     def close(self) -> None:
         """Close the connection, whoever is waiting for it."""
+        self._is_open = False
         self._connection.disconnect()
+
+    def _open(self) -> None:
+        """Connect. Sending would do that, too, but without asking the sentinels where to."""
+        self._connection.connect()
+        self._is_open = True
 
     def _translated(self, error: Exception) -> OperationalError:
         words = str(error)
         if not isinstance(error, ResponseError | BusyLoadingError | AuthenticationError):
-            self._connection.disconnect()
+            self.close()
             return Unreachable(f"Redis cannot be reached: {words}")
-        refusal = Refused(f"Redis refused: {words}")
-        refusal.is_full = isinstance(error, OutOfMemoryError) or words.startswith("OOM")
-        refusal.is_temporary = isinstance(error, BusyLoadingError | ReadOnlyError) or words.startswith(
-            _FOR_NOW
-        )
+        is_full = isinstance(error, OutOfMemoryError) or words.startswith("OOM")
+        refusal = Refused(f"Redis refused{' because its memory is full' if is_full else ''}: {words}")
+        refusal.is_full = is_full
+        refusal.is_temporary = isinstance(error, _FOR_NOW) or words.startswith(_WORDS_FOR_NOW)
         if refusal.is_temporary or isinstance(error, AuthenticationError):
-            self._connection.disconnect()  # after a failover the name may lead to another server
+            self.close()  # after a failover the name may lead to another server
         return refusal
 
 
@@ -189,7 +205,7 @@ class Server:
         """Send a command that may be sent twice: an idle connection may have died unnoticed."""
         return self._with_wire(lambda wire: wire.call(*command))
 
-    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
+    def run(self, script: Script, keys: Sequence[str | bytes], arguments: Sequence[Any] = ()) -> Any:
         """Run a script that may run twice."""
         return self._with_wire(lambda wire: wire.run(script, keys, arguments))
 

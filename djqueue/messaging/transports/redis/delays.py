@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
-from djqueue.messaging.transports.redis import scripts
-from djqueue.messaging.transports.redis.connections import Wire
+from djqueue.core.messages import WireMessage
+from djqueue.messaging.transports.redis import envelope, scripts
+from djqueue.messaging.transports.redis.connections import Server, Wire
+from djqueue.messaging.transports.redis.envelope import Unreadable
 from djqueue.messaging.transports.redis.keys import Keys
 
 #: somebody else may have added something that is due sooner: look again after so many seconds
@@ -48,13 +51,29 @@ class Delays:
             while more and time.monotonic() < give_up_at:
                 more = bool(self._promote([list_key], "all")[2])
 
-    def size(self, queue: str) -> int:
-        """Return how many messages of the queue wait for their time."""
-        return sum(self._wire.call("ZCARD", self._keys.delayed(one)) for one in self._keys.lists(queue))
-
     def _promote(self, lists: Sequence[str], which: str = "due") -> tuple[int, int, int, list[bytes]]:
         pairs = [key for one in lists for key in (one, self._keys.delayed(one))]
         moved, soonest, more, known = self._wire.run(
             scripts.PROMOTE, [self._keys.delayed_lists, *pairs], [MOST_AT_ONCE, which]
         )
         return moved, soonest, more, known
+
+
+def not_due(
+    server: Server, keys: Keys, queues: Sequence[str], most: int
+) -> list[tuple[float, str, WireMessage]]:
+    """Return up to `most` messages that wait for their time, soonest first: due, queue, message.
+
+    What cannot be read is left out; whoever receives it deals with it.
+    """
+    places = [(queue, list_key) for queue in queues for list_key in keys.lists(queue)]
+    replies = server.pipeline(
+        [("ZRANGE", keys.delayed(list_key), 0, most - 1, "WITHSCORES") for _, list_key in places]
+    )
+    found = []
+    for (queue, _), reply in zip(places, replies, strict=True):
+        for raw, due in zip(reply[::2], reply[1::2], strict=True):
+            with suppress(Unreadable):
+                found.append((float(due) / 1000, queue, envelope.read(raw, "", queue).message))
+    found.sort(key=lambda one: one[0])
+    return found[:most]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from djqueue.core.messages import Destination, WireMessage
@@ -25,6 +26,7 @@ UNSEEN = "x-djq-unseen"
 #: so many times unseen count as one start, lest a message that kills whole machines lives for ever
 UNSEEN_PER_START = 5
 
+_quoted = encode_basestring_ascii
 _UNREADABLE, _OVERSIZED, _INVALID = "undecodable", "oversized", "invalid_envelope"
 
 
@@ -42,20 +44,26 @@ def write(message: WireMessage, place: Destination) -> bytes:
     Raises:
         djqueue.exceptions.EncodeError: a header or property cannot be written as JSON.
     """
-    properties = dict(message.properties)
-    priority = properties.pop("priority", 0)
-    properties["delivery_info"] = {"exchange": place.exchange, "routing_key": place.routing_key}
-    properties["priority"] = priority
-    properties["body_encoding"] = "base64"
-    properties["delivery_tag"] = new_id()
-    return dumps_json(
-        {
-            "body": b2a_base64(message.body, newline=False).decode("ascii"),
-            "content-encoding": message.content_encoding,
-            "content-type": message.content_type,
-            "headers": message.headers,
-            "properties": properties,
-        }
+    # Put together by hand, because this is done for every message that is sent.
+    properties = message.properties
+    pairs = [
+        f"{_quoted(str(name))}: {_json(value)}" for name, value in properties.items() if name != "priority"
+    ]
+    exchange, routing_key = _quoted(place.exchange), _quoted(place.routing_key)
+    pairs += (
+        f'"delivery_info": {{"exchange": {exchange}, "routing_key": {routing_key}}}',
+        f'"priority": {_json(properties.get("priority", 0))}, "body_encoding": "base64"',
+        f'"delivery_tag": "{new_id()}"',
+    )
+    return (
+        b'{"body": "%b", "content-encoding": %b, "content-type": %b, "headers": %b, "properties": {%b}}'
+        % (
+            b2a_base64(message.body, newline=False),
+            _quoted(message.content_encoding).encode(),
+            _quoted(message.content_type).encode(),
+            dumps_json(message.headers),
+            ", ".join(pairs).encode(),
+        )
     )
 
 
@@ -105,8 +113,14 @@ def read(raw: bytes, tag: str, queue: str) -> Delivery:
 
 
 def unread(raw: bytes, tag: str, queue: str) -> Delivery:
-    """Return the delivery of bytes that hold no message: they are its body."""
-    return Delivery(tag, queue, WireMessage({}, {}, raw, "application/octet-stream", "binary"))
+    """Return the delivery of bytes that hold no message: they are its body, under what headers there are."""
+    try:
+        envelope = loads_json(raw) if len(raw) <= LARGEST else None
+    except DecodeError:
+        envelope = None
+    parts = [envelope.get(name) if type(envelope) is dict else None for name in ("headers", "properties")]
+    headers, properties = (part if type(part) is dict else {} for part in parts)
+    return Delivery(tag, queue, WireMessage(headers, properties, raw, "application/octet-stream", "binary"))
 
 
 def redelivered(raw: bytes, *, started: bool = False, unseen: bool = False) -> bytes:
@@ -157,6 +171,14 @@ def _body(body: Any, properties: dict[str, Any]) -> bytes:
         return a2b_base64(body)
     except (Base64Error, ValueError) as error:
         raise Unreadable(_UNREADABLE, f"the body is not base64: {error}") from None
+
+
+def _json(value: Any) -> str:
+    """Return a property as JSON: most are text or small numbers."""
+    kind = type(value)
+    if kind is str:
+        return _quoted(value)
+    return str(value) if kind is int else dumps_json(value).decode()
 
 
 def _text(value: Any, name: str) -> str | None:

@@ -29,6 +29,7 @@ class Keys:
         self.delayed_lists = f"{prefix}djq:delayed_lists"
         self.dead = f"{prefix}djq:dead"
         self.dead_index = f"{prefix}djq:dead_index"
+        self.revoked = f"{prefix}djq:revoked"
         self.projects = f"{prefix}djq:projects"
 
     def lists(self, queue: str) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""What BROKER_TRANSPORT_OPTIONS may say to the Redis broker: kombu's options, by kombu's names, and ours.
+"""What BROKER_TRANSPORT_OPTIONS may say about a Redis: kombu's options, by kombu's names, and ours.
 
 The dictionary comes in, `Options` leave, every value checked. Options that only a stock consumer needs are
 accepted, so that one dictionary serves both while people move over; whatever else is unknown is an error,
-because a misspelt key prefix would be a second, empty broker.
+because a misspelt key prefix would be a second, empty broker. The result store reads its options here, too.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ WITHOUT_EFFECT = frozenset(
         *("unacked_restore_throttle", "unacked_restore_limit", "ack_emulation", "max_connections"),
         *("retry_on_timeout", "health_check_interval", "reauth_check_interval", "sentinel_fanout_compat"),
         *("max_retries", "interval_start", "interval_step", "interval_max", "polling_interval"),
+        *("retry_policy", "result_chord_ordered"),
     }
 )
 
@@ -62,8 +63,8 @@ class Options:
     share_queues: bool = False
 
     @classmethod
-    def read(cls, given: Mapping[str, Any]) -> Options:
-        """Return the options that the dictionary describes.
+    def read(cls, given: Mapping[str, Any], setting: str = "BROKER_TRANSPORT_OPTIONS") -> Options:
+        """Return the options that the dictionary, which is called `setting`, describes.
 
         Raises:
             djqueue.exceptions.ImproperlyConfigured: a name or a value is wrong.
@@ -76,30 +77,34 @@ class Options:
             if name not in known:
                 near = get_close_matches(str(name), known, n=1)
                 meant = f" Did you mean {near[0]!r}?" if near else ""
-                raise ImproperlyConfigured(
-                    f"BROKER_TRANSPORT_OPTIONS[{name!r}] is not an option of the Redis broker.{meant}"
-                )
-            values[name] = _READERS.get(str(known[name].type), _as_is)(name, value)
+                raise ImproperlyConfigured(f"{setting}[{name!r}] is not an option of a Redis.{meant}")
+            values[name] = _READERS.get(str(known[name].type), _as_is)(f"{setting}[{name!r}]", value)
         options = cls(**values)
-        options._check()
+        options._check(setting)
         return options
 
-    def _check(self) -> None:
+    def _check(self, setting: str) -> None:
         steps = self.priority_steps
         if not steps or steps[0] != 0 or list(steps) != sorted(set(steps)):
             raise _wrong(
-                "priority_steps", steps, "rising whole numbers that begin with 0, such as [0, 3, 6, 9]"
+                f"{setting}['priority_steps']",
+                steps,
+                "rising whole numbers that begin with 0, such as [0, 3, 6, 9]",
             )
         if self.queue_order_strategy not in ORDERS:
-            raise _wrong("queue_order_strategy", self.queue_order_strategy, f"one of {', '.join(ORDERS)}")
+            raise _wrong(
+                f"{setting}['queue_order_strategy']", self.queue_order_strategy, f"one of {', '.join(ORDERS)}"
+            )
         if self.lease < SHORTEST_LEASE:
-            raise _wrong("lease", self.lease, f"at least {SHORTEST_LEASE} seconds; 15 is a good value")
+            raise _wrong(
+                f"{setting}['lease']", self.lease, f"at least {SHORTEST_LEASE} seconds; 15 is a good value"
+            )
         if not self.sep:
-            raise _wrong("sep", self.sep, "text, at least one character")
+            raise _wrong(f"{setting}['sep']", self.sep, "text, at least one character")
 
 
 def _wrong(name: str, value: object, expected: str) -> ImproperlyConfigured:
-    return ImproperlyConfigured(f"BROKER_TRANSPORT_OPTIONS[{name!r}] must be {expected}; it is {value!r}.")
+    return ImproperlyConfigured(f"{name} must be {expected}; it is {value!r}.")
 
 
 def _as_is(_: str, value: Any) -> Any:

@@ -1,19 +1,20 @@
 """Sending: messages come in, and are in their lists when the call returns, each once.
 
 A sender is a connection with a marker in Redis that says which of its publishes was carried out last. When a
-reply is lost, the same publish is sent again under the same number, and is carried out at most once. Nothing
-here takes longer than `PATIENCE`, except sending more than fits into one step.
+reply is lost, the same publish is sent again under the same number, and is carried out at most once. One try
+takes `CONNECTING` and `ANSWERING` at most; how many there are the policy says.
 """
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from djqueue.core.messages import Destination, Outgoing
 from djqueue.core.names import new_id
+from djqueue.core.retrying import PublishPolicy
 from djqueue.exceptions import OperationalError
 from djqueue.messaging.transports.redis import envelope, scripts
 from djqueue.messaging.transports.redis.connections import Idle, Refused, Server, Wire
@@ -21,8 +22,8 @@ from djqueue.messaging.transports.redis.keys import Keys
 from djqueue.messaging.transports.redis.options import Options
 from djqueue.messaging.transports.redis.scripts import Script
 
-#: the longest that one step may take, seconds, and the longest that one try of it takes: to connect, to wait
-PATIENCE, CONNECTING, ANSWERING = 10.0, 2.0, 3.0
+#: the longest that one try takes: to connect and to be answered, seconds
+CONNECTING, ANSWERING = 1.5, 2.5
 #: how long a marker outlives its last use, seconds
 MARKER_KEPT = 600
 #: messages and bytes in one step
@@ -42,8 +43,10 @@ class Sender:
         self._number = 0
         self._wire = self._new_wire()
 
-    def carry_out(self, step: Step) -> None:
-        """Run one step, again after an error that may pass, until it is done or patience ends.
+    def carry_out(self, step: Step, policy: PublishPolicy) -> None:
+        """Run one step, again after an error that may pass, as often as the policy says.
+
+        Once more than that and at once, because an idle connection may have died unnoticed.
 
         Raises:
             djqueue.exceptions.OperationalError: Redis could not be reached or refused.
@@ -52,8 +55,8 @@ class Sender:
         self._number += 1
         keys.insert(1, self.marker)
         numbered = [self._number, MARKER_KEPT, *arguments]
-        last_start = time.monotonic() + PATIENCE - CONNECTING - ANSWERING
-        pause = 0.02
+        pauses: Iterator[float] | None = None
+        last_try_at = 0.0
         while True:
             try:
                 self._wire.run(script, keys, numbered)
@@ -61,11 +64,13 @@ class Sender:
             except OperationalError as error:
                 if isinstance(error, Refused) and not error.is_temporary:
                     raise
-                wait = random.uniform(pause / 2, pause)
-                if time.monotonic() + wait > last_start:
+                if pauses is None:
+                    pauses = chain([0.0], policy.pauses())
+                    last_try_at = time.monotonic() + policy.timeout
+                pause = next(pauses, None)
+                if pause is None or time.monotonic() + pause > last_try_at:
                     raise
-            time.sleep(wait)
-            pause = min(pause * 2, 1.0)
+            time.sleep(pause)
 
     def close(self) -> None:
         """Close the connection."""
@@ -86,7 +91,7 @@ class Publisher:
         self._fanout_prefix, self._fanout_patterns = _fanout(options, server.address.db)
         self._senders = Idle(lambda: Sender(server, keys))
 
-    def send_many(self, outgoing: Sequence[Outgoing]) -> None:
+    def send_many(self, outgoing: Sequence[Outgoing], policy: PublishPolicy) -> None:
         """Send the messages; those of one queue and priority stay in order.
 
         Raises:
@@ -94,12 +99,11 @@ class Publisher:
             djqueue.exceptions.OperationalError: Redis could not be reached or refused, or nothing is bound
                 to the exchange; messages before that one may have been sent.
         """
-        steps = [self._single(outgoing[0])] if len(outgoing) == 1 else self._steps(outgoing)
+        single = self._single(outgoing[0]) if len(outgoing) == 1 else None
         sender = self._senders.take()
         try:
-            for step in steps:
-                if step is not None:
-                    sender.carry_out(step)
+            for step in (single,) if single else self._steps(outgoing):
+                sender.carry_out(step, policy)
         finally:
             self._senders.put(sender)
 
@@ -112,11 +116,11 @@ class Publisher:
         self._senders.close()
 
     def _single(self, one: Outgoing) -> Step | None:
-        """Return the step that sends one message: the most frequent case without the groups."""
+        """Return the step that sends one message to one queue: the most frequent case, without the groups."""
         place = one.destination
         queue = place.queue or (place.routing_key if not place.exchange else None)
         if queue is None:
-            return next(iter(self._steps([one])), None)
+            return None
         raw = envelope.write(one.message, place)
         list_key = self._keys.list_for(queue, one.message.properties.get("priority"))
         if one.due is not None and one.due > time.time() + SOON:

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kombu import Connection, Message
+from kombu.connection import Connection
+from kombu.message import Message
 
 from djqueue.core.messages import Destination, WireMessage
 from djqueue.core.serialization import LARGEST

@@ -195,3 +195,10 @@ def test_what_is_shown_of_an_address_has_no_password() -> None:
 )
 def test_topics_match_as_in_amqp(pattern: str, routing_key: str, matches: bool) -> None:
     assert _topic_matches(pattern, routing_key) is matches
+
+
+@pytest.mark.parametrize(("url", "options"), [("redis://h", {}), ("sentinel://h", {"master_name": "mine"})])
+def test_there_is_no_end_of_connections(url: str, options: dict[str, Any]) -> None:
+    address = Address(url, Options.read(options))
+    for _ in range(500):
+        address.connection()

@@ -10,7 +10,7 @@ from tests.unit.worker.pools.samples import job
 
 @pytest.mark.parametrize(
     ("expected", "room"),
-    [(0.0, 1), (2.0, 1), (0.02, 1), (0.009, 2), (0.004, 5), (0.001, 20), (0.0001, 64), (1e-9, 64)],
+    [(0.0, 1), (2.0, 1), (0.02, 1), (0.009, 2), (0.004, 5), (0.001, 20), (0.0002, 100), (1e-9, 192)],
 )
 def test_an_idle_child_gets_a_few_milliseconds_of_work(expected: float, room: int) -> None:
     pace = pacing.Pace()
