@@ -272,7 +272,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
             "REVOCATION_EXPIRES",
             604_800.0,
             LIMIT,
-            "How long a revoked task stays revoked (three hours in Celery): more than your longest countdown.",
+            "How long a revoked task stays revoked (Celery: 3 hours): more than your longest countdown.",
         ),
         Setting("TASK_SEND_SENT_EVENT", False, BOOLEAN, "Whoever sends a task tells monitors."),
         Setting("EVENT_EXCHANGE", "celeryev", TEXT, "The exchange of events."),

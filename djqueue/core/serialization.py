@@ -60,7 +60,8 @@ def _advice(value: Any) -> str:
         return f"A {name} cannot be written as JSON: pass a list, such as sorted(values)."
     if hasattr(value, "model") and hasattr(value, "values_list"):
         return f"A {name} cannot be written as JSON: pass list(queryset.values_list('pk', flat=True))."
-    return f"A value of type {name} cannot be written as JSON: {safe_repr(value, 200)}. Pass plain values instead."
+    shown = safe_repr(value, 200)
+    return f"A value of type {name} cannot be written as JSON: {shown}. Pass plain values instead."
 
 
 _kombu_default: Callable[[Any], Any] = kombu_json.JSONEncoder().default
