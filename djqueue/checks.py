@@ -32,7 +32,8 @@ def check_serializers(**_: Any) -> list[checks.CheckMessage]:
     if settings.problems():
         return []
     names = {"TASK_SERIALIZER": [settings.TASK_SERIALIZER], "RESULT_SERIALIZER": [settings.RESULT_SERIALIZER]}
-    names |= {"ACCEPT_CONTENT": settings.ACCEPT_CONTENT, "RESULT_ACCEPT_CONTENT": settings.RESULT_ACCEPT_CONTENT}
+    names["ACCEPT_CONTENT"] = settings.ACCEPT_CONTENT
+    names["RESULT_ACCEPT_CONTENT"] = settings.RESULT_ACCEPT_CONTENT
     found: list[checks.CheckMessage] = []
     for setting, given in names.items():
         try:

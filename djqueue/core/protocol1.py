@@ -84,7 +84,7 @@ def upgrade(message: WireMessage, accept: Iterable[str] | None = None) -> WireMe
         "timelimit": content.get("timelimit"),
         "root_id": content.get("root_id"),
         "parent_id": content.get("parent_id"),
-        "argsrepr": safe_repr(args),
+        "argsrepr": safe_repr(tuple(args)),
         "kwargsrepr": safe_repr(kwargs),
         "origin": content.get("origin"),
         "ignore_result": content.get("ignore_result"),

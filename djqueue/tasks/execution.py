@@ -146,7 +146,7 @@ class Run:
         request.chord = embed["chord"]
         request.serializer = serializer_of(message.content_type)
         if request.argsrepr is None:
-            request.argsrepr = safe_repr(request.args)
+            request.argsrepr = safe_repr(tuple(request.args))  # as senders write it
         if request.kwargsrepr is None:
             request.kwargsrepr = safe_repr(request.kwargs)
 

@@ -33,7 +33,7 @@ def test_protocol_1_in_all_its_shortness_becomes_protocol_2(body: Any, headers: 
     upgraded = protocol.upgrade_v1(v1(body, headers))
     request = protocol.read_headers(upgraded, {}, 0)
     assert (request.task, request.id, request.root_id) == ("t.add", ID, ID)
-    assert (request.argsrepr, request.kwargsrepr) == ("[2, 2]", "{}")
+    assert (request.argsrepr, request.kwargsrepr) == ("(2, 2)", "{}")
     assert protocol.read_body(upgraded) == ([2, 2], {}, NOTHING)
     assert request.correlation_id == ID
 
