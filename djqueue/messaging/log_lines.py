@@ -70,6 +70,11 @@ def server_unknown(error: str) -> None:
     logger.warning("djq.broker.unchecked error=%s", escape(error))
 
 
+def thread_failed(error: str) -> None:
+    """Something unforeseen happened in a thread that keeps the lease or waits for messages; it goes on."""
+    logger.error("djq.broker.thread_failed error=%s", escape(error))
+
+
 def not_left(error: str) -> None:
     """The worker could not give back what it held; others take it over when its lease ends."""
     logger.error("djq.broker.not_left error=%s", escape(error))

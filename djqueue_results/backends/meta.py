@@ -79,7 +79,7 @@ def _json(document: Document, result: str, ours: dict[str, Any]) -> bytes:
     extended = settings.RESULT_EXTENDED
     if extended and document.name is not None:
         parts.append(
-            f', "name": {_quoted(document.name)}, "args": {_arguments(document.args, tuple, list)}'
+            f', "name": {_quoted(document.name)}, "args": {_arguments(document.args, tuple)}'
             f', "kwargs": {_arguments(document.kwargs, dict)}, "worker": {_text(document.worker)}'
             f', "retries": {document.retries}, "queue": {_text(document.queue)}'
         )
@@ -230,7 +230,7 @@ def _list(value: list[Any] | None) -> str:
     return "[]" if value == [] else json.dumps(value)
 
 
-def _arguments(representation: str | None, *kinds: type) -> str:
+def _arguments(representation: str | None, kind: type) -> str:
     """Return arguments as JSON: Celery stores values, a document has their representation.
 
     One that is not plain Python, because it was cut short or has objects in it, is stored as the text it is.
@@ -244,7 +244,7 @@ def _arguments(representation: str | None, *kinds: type) -> str:
     if len(representation) <= _LONGEST_REPR and not _FOREIGN_ESCAPE.search(representation):
         try:
             value = ast.literal_eval(representation)
-            if type(value) in kinds:
+            if type(value) is kind:
                 return json.dumps(value, allow_nan=False)
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             pass

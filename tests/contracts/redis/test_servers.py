@@ -85,6 +85,9 @@ def works(url: str, **options: Any) -> None:
         assert source.settle([delivery.bury("rejected")]) == []
         source.tend(time.monotonic())
         assert broker.size("default") == 1
+        broker.remember_revoked(["c"])
+        assert [task_id for task_id, _ in broker.revoked_since(0.0)] == ["c"]
+        assert len(broker.delayed(["default"], 10)) == 1
         assert broker.purge("default") == 1
         store = RedisBackend(url, **options)
         store.store_many([document("a", value=7)])
@@ -141,11 +144,11 @@ def test_by_tls_with_the_certificate_verified(launch: Launch, certificates: Path
         RedisBroker(f"rediss://localhost:{port}/0?ssl_ca_certs={certificates}/ca.crt", {}).size("default")
 
 
-#: what a user needs, and nothing else: this list stands in the documentation
+#: what a user needs for sending, working and results, and nothing else
 COMMANDS = (
     *("evalsha", "script|load", "blmove", "exists", "lpush", "rpush", "rpop", "llen", "del", "select"),
     *("hset", "hget", "hmget", "hdel", "sadd", "srem", "smembers", "scard", "time", "pexpire"),
-    *("zadd", "zrem", "zscore", "zcount", "zcard", "zrange", "zrangebyscore", "zremrangebyscore"),
+    *("zadd", "zrem", "zscore", "zcount", "zcard", "zrange", "zscan", "zrangebyscore", "zremrangebyscore"),
     *("get", "set", "mget", "getrange", "publish", "subscribe", "unsubscribe", "multi", "exec", "info"),
 )
 

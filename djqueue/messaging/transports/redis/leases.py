@@ -148,6 +148,10 @@ class Lease:
             except OperationalError:
                 self.calm_since = time.monotonic()
                 next_renewal = 0.0  # the loop says what is wrong with the broker; here only time counts
+            except Exception as error:  # without this thread everything held would be lost
+                if not self._stop.is_set():  # closing a connection under a thread makes it fail in any way
+                    log_lines.thread_failed(f"{type(error).__name__}: {error}")
+                next_renewal = 0.0
 
     def _renew(self, wire: Wire) -> bool:
         keys = self._keys

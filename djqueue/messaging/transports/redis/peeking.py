@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from threading import Event, Thread
 
 from djqueue.exceptions import OperationalError
+from djqueue.messaging import log_lines
 from djqueue.messaging.transports.redis.connections import Refused, Server
 
 #: how often lists that cannot be waited for are looked at: while they are in use, and otherwise, seconds
@@ -62,6 +63,11 @@ class Peeker:
                 found = self._ask((self._awaited, *self._looked_at))
             except OperationalError:
                 found = False
+                self._pause()
+            except Exception as error:  # without this thread nobody would be woken any more
+                found = False
+                if not self._stopping:  # closing a connection under a thread makes it fail in any way
+                    log_lines.thread_failed(f"{type(error).__name__}: {error}")
                 self._pause()
             if found:
                 self._armed.clear()
