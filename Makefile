@@ -3,6 +3,8 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 TESTS ?=
+# Where the demo's messages and results go, for instance redis://localhost; unset: the database.
+BROKER ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench lint docs clean
@@ -10,9 +12,11 @@ TESTS ?=
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed ## A worker and beat at work: index Django's own sources, print a table
+demo: $(VENV)/.installed ## A worker and beat at work (BROKER=redis://localhost: over Redis)
 	@rm -rf .demo && mkdir .demo
-	@DATABASE_URL=sqlite:///$(CURDIR)/.demo/db.sqlite3 $(BIN)/python manage.py demo --logs .demo
+	@DATABASE_URL=sqlite:///$(CURDIR)/.demo/db.sqlite3 \
+		$(if $(BROKER),DJQUEUE_BROKER_URL=$(BROKER) DJQUEUE_RESULT_BACKEND=$(BROKER)) \
+		$(BIN)/python manage.py demo --logs .demo
 
 test: $(VENV)/.installed-dev ## Run the tests (TESTS="-k retry" runs some)
 	$(BIN)/pytest $(TESTS)
@@ -34,14 +38,16 @@ docs: $(VENV)/.installed-dev ## Write the generated pages, run the code on the p
 clean: ## Remove what was made, the environment too
 	rm -rf $(VENV) .demo build dist *.egg-info .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-# The first of these that is new enough makes the environment.
+# The first of these that is new enough makes the environment; one that is whole is kept.
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
 
-$(BIN)/python:
-	@for python in $(PYTHONS); do \
+$(VENV)/.made:
+	@if $(BIN)/python -m pip --version >/dev/null 2>&1; then touch $@; exit 0; fi; \
+	for python in $(PYTHONS); do \
 		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 			echo "$$python -m venv $(VENV)"; \
-			exec $$python -m venv $(VENV); \
+			$$python -m venv $(VENV) && touch $@; \
+			exit; \
 		fi; \
 	done; \
 	echo "djqueue needs Python 3.11 or newer; none of these is: $(PYTHONS)." >&2; exit 1
@@ -51,14 +57,14 @@ INSTALL := PYTHONWARNINGS='ignore:Editable installation' \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
 # Installed again only when what is needed has changed.
-$(VENV)/.installed: setup.cfg | $(BIN)/python
+$(VENV)/.installed: setup.cfg | $(VENV)/.made
 	$(INSTALL) .
 	@touch $@
 
-$(VENV)/.installed-dev: setup.cfg | $(BIN)/python
+$(VENV)/.installed-dev: setup.cfg | $(VENV)/.made
 	$(INSTALL) '.[dev]'
 	@touch $@ $(VENV)/.installed
 
-$(VENV)/.installed-bench: setup.cfg | $(BIN)/python
+$(VENV)/.installed-bench: setup.cfg | $(VENV)/.made
 	$(INSTALL) '.[bench]'
 	@touch $@ $(VENV)/.installed

@@ -1,5 +1,6 @@
 """The contenders: one module each with the same verbs, run as `python -m benchmarks.contenders.NAME VERB`.
 
-`prepare` makes tables; `send N`, `send-bulk N` and `round-trips N` print JSON with what they measured, in
-seconds; `done` prints how many results are stored. The commands of their workers are in `run.py`.
+`prepare` makes tables; `send N`, `send-bulk N`, `send-ignored N` and `round-trips N` print JSON with what
+they measured, in seconds, or `null` for what the contender cannot do. BullMQ's are in JavaScript. The
+commands of the workers are in `benchmarks/lineup.py`.
 """

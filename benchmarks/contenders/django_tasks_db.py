@@ -13,7 +13,6 @@ import django
 django.setup()
 
 from django.core.management import call_command
-from django_tasks_db.models import DBTaskResult
 
 from benchmarks.contenders.django_tasks_task import nothing
 from benchmarks.contenders.verbs import Verbs
@@ -29,8 +28,7 @@ def wait(result: Any) -> None:
 
 if __name__ == "__main__":
     Verbs(
-        prepare=lambda: call_command("migrate", verbosity=0),
         send=nothing.enqueue,
         wait=wait,
-        done=lambda: DBTaskResult.objects.successful().count(),
+        prepare=lambda: call_command("migrate", verbosity=0),
     ).run()

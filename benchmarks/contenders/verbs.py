@@ -15,15 +15,22 @@ from dataclasses import dataclass
 LONGEST_ROUND_TRIPS = 15.0
 
 
+def nothing_to_prepare() -> None:
+    """Do nothing: the contender needs no tables."""
+
+
 @dataclass(frozen=True)
 class Verbs:
-    """A contender. `send` sends one task and returns a handle; `wait` waits for it; `done` counts results."""
+    """A contender. `send` sends one task and returns a handle, `wait` waits for it.
 
-    prepare: Callable[[], None]
+    `send_ignored` sends a task whose result nobody wants.
+    """
+
     send: Callable[[int], object]
     wait: Callable[[object], None]
-    done: Callable[[], int]
     send_bulk: Callable[[int], None] | None = None
+    send_ignored: Callable[[int], object] | None = None
+    prepare: Callable[[], object] = nothing_to_prepare
 
     def run(self) -> None:
         """Do the verb of the command line."""
@@ -31,11 +38,10 @@ class Verbs:
         count = int(rest[0]) if rest else 0
         if verb == "prepare":
             self.prepare()
-        elif verb == "done":
-            print(self.done())
         elif verb == "send":
-            self.send(0)  # connections and caches are opened by the first one
-            print(json.dumps(self._timed(lambda: [self.send(number) for number in range(count - 1)])))
+            print(json.dumps(self._each(self.send, count)))
+        elif verb == "send-ignored":
+            print(json.dumps(self.send_ignored and self._each(self.send_ignored, count)))
         elif verb == "send-bulk":
             bulk = self.send_bulk
             print(json.dumps(None if bulk is None else self._timed(lambda: bulk(count))))
@@ -43,6 +49,10 @@ class Verbs:
             print(json.dumps(self._round_trips(count)))
         else:
             raise SystemExit(f"unknown verb {verb!r}")
+
+    def _each(self, send: Callable[[int], object], count: int) -> float:
+        send(0)  # connections and caches are opened by the first one
+        return self._timed(lambda: [send(number) for number in range(count - 1)])
 
     def _round_trips(self, count: int) -> list[float]:
         """Send and wait up to `count` times; a slow contender gets fewer turns."""

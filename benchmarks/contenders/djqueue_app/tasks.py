@@ -1,6 +1,6 @@
-"""The task that djqueue is measured with.
+"""The tasks that djqueue is measured with.
 
-It does nothing, so that what is measured is the queue.
+They do nothing, so that what is measured is the queue.
 """
 
 from __future__ import annotations
@@ -11,4 +11,10 @@ from djqueue import shared_task
 @shared_task
 def nothing(number: int) -> int:
     """Return the number."""
+    return number
+
+
+@shared_task(ignore_result=True)
+def ignored(number: int) -> int:
+    """Return the number, which nobody wants."""
     return number
