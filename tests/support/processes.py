@@ -15,6 +15,7 @@ import sys
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
 from typing import Any
@@ -107,7 +108,7 @@ class Command:
         """Kill the whole tree with SIGKILL, wait until it is gone, and return who was killed."""
         tree = self.signal_tree(SIGKILL)
         self.wait(within=5)
-        wait_until(lambda: not any(map(proctree.is_alive, tree)), 5, f"for the tree of {self} to be gone")
+        wait_until(partial(proctree.are_gone, tree), 5, f"for the tree of {self} to be gone")
         return tree
 
     def kill_main(self) -> None:
@@ -176,5 +177,7 @@ class Processes:
             for command in self.commands:
                 if command.pid in left:
                     command.wait(within=5)
+            # One that is dying has no environment any more, but may still be there for a moment.
+            wait_until(partial(proctree.are_gone, left), 5, f"for {left} to be gone")
         for command in self.commands:
             print(f"--- {command}", *command.log().splitlines()[-LINES_SHOWN:], sep="\n")

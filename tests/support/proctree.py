@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +24,11 @@ def state(pid: int) -> str | None:
 def is_alive(pid: int) -> bool:
     """Tell whether the process exists and is more than a zombie."""
     return state(pid) not in (None, "Z", "X")
+
+
+def are_gone(pids: Iterable[int]) -> bool:
+    """Tell whether none of the processes is alive."""
+    return not any(map(is_alive, pids))
 
 
 def children(pid: int) -> list[int]:

@@ -201,9 +201,13 @@ def about_me() -> dict[str, Any]:
         "random": random.random(),
         "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())],
         "wakeup_fd": signal.set_wakeup_fd(-1),
-        "sockets": sum(1 for number in open_descriptors() if "socket:" in _link(f"/proc/self/fd/{number}")),
+        "sockets": count_sockets(),
         "oom_score_adj": Path("/proc/self/oom_score_adj").read_text().strip(),
     }
+
+
+def count_sockets() -> int:
+    return sum(1 for number in open_descriptors() if "socket:" in _link(f"/proc/self/fd/{number}"))
 
 
 def open_descriptors() -> list[int]:
