@@ -70,10 +70,10 @@ def _quick_list(value: Any, is_tuple: bool, levels: int, limit: int) -> str | No
 
 
 def _quick_dict(value: dict[Any, Any], levels: int, limit: int) -> str | None:
-    if not value:
-        return "{}"
     if levels <= 0 or len(value) > _FEW:
         return None
+    if not value:
+        return "{}"
     parts: list[str] = []
     for key, item in value.items():
         part = _quick(item, levels - 1, limit)

@@ -100,7 +100,8 @@ class Loop:
         if not self._stops_asked:
             self._release_due(now)
             self._receive(now)
-        self._tend(now)
+        if not self._is_done():  # a broker that hangs must not be asked for anything more
+            self._tend(now)
 
     def wake(self) -> None:
         """Note that messages may have arrived (the source calls this), and get up."""

@@ -40,12 +40,11 @@ class Revocations:
     def add(self, task_ids: Iterable[str], when: float | None = None) -> set[str]:
         """Take the ids in, revoked at `when` (now); return those that were not known."""
         moment = time.time() if when is None else when
-        fresh = {task_id for task_id in task_ids if task_id not in self._ids}
-        for task_id in fresh:
-            self._ids[task_id] = moment
+        fresh = dict.fromkeys((one for one in task_ids if one not in self._ids), moment)
         if fresh:
+            self._ids.update(fresh)
             self._prune()
-        return fresh
+        return set(fresh)
 
     def _prune(self) -> None:
         oldest = time.time() - self._expires
