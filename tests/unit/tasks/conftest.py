@@ -1,35 +1,10 @@
-"""Fixtures for tests of tasks: the memory broker, a store in a dictionary, and an inbox.
+"""Fixtures for tests of tasks: everything in memory.
 
-Nothing here waits for anything: what is sent is in the inbox at once.
+They are shared with the rooms beside this one and live in `tests/support/in_memory.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from tests.support.in_memory import in_memory, inbox, store
 
-import pytest
-
-from djqueue.conf import settings
-from djqueue.result import backends
-from tests.support.in_process import STORE, DictStore, Inbox
-
-
-@pytest.fixture(autouse=True)
-def in_memory() -> Iterator[None]:
-    """Send to memory and keep results in a dictionary."""
-    with settings.override(BROKER_URL="memory://", RESULT_BACKEND=STORE):
-        yield
-
-
-@pytest.fixture
-def inbox(in_memory: None) -> Inbox:
-    """Return the default queue."""
-    return Inbox()
-
-
-@pytest.fixture
-def store(in_memory: None) -> DictStore:
-    """Return the store of this test."""
-    found = backends.backend()
-    assert isinstance(found, DictStore)
-    return found
+__all__ = ["in_memory", "inbox", "store"]
