@@ -45,7 +45,7 @@ class ScheduleRow(models.Model):
     @property
     def schedule(self) -> pure.BaseSchedule:
         """The pure schedule. Raises ValueError when the row does not describe one."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say what its schedule is.")
 
     @classmethod
     def _same(cls, **columns: Any) -> Self:
