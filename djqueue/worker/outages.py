@@ -25,11 +25,6 @@ class Outage:
         self._pause = FIRST_PAUSE
         self._next_try = 0.0
 
-    @property
-    def is_on(self) -> bool:
-        """Whether the server was away at the last try."""
-        return self._since is not None
-
     def may_try(self, now: float) -> bool:
         """Return whether it is time for a try."""
         return self._since is None or now >= self._next_try

@@ -44,10 +44,6 @@ class Waiting:
         except (BlockingIOError, OSError):  # full: it wakes anyway; closed: nobody waits
             return
 
-    def wakeup_fd(self) -> int:
-        """Return the end of the pipe for `signal.set_wakeup_fd`."""
-        return self._write_end
-
     def close(self) -> None:
         """Close the pipe and the selector."""
         self._selector.close()

@@ -31,4 +31,3 @@ def test_without_an_outage_trying_is_always_right() -> None:
     outage = Outage(lambda error: None, lambda waited: None)
     assert outage.may_try(0.0)
     assert outage.seconds_left(0.0) == 0.0
-    assert not outage.is_on

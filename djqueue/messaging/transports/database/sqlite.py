@@ -33,11 +33,6 @@ LONGEST_WAIT = 30.0
 _NORMAL = 1
 
 
-def is_sqlite(connection: BaseDatabaseWrapper) -> bool:
-    """Return whether the connection is to an SQLite database."""
-    return connection.vendor == "sqlite"
-
-
 def file_of(connection: Any) -> Path | None:
     """Return the database file, or None when the database is in memory or on a server."""
     if connection.vendor != "sqlite" or connection.is_in_memory_db():
