@@ -7,9 +7,27 @@ be imported by a settings file.
 from __future__ import annotations
 
 from djqueue import exceptions, signals, states
-from djqueue.canvas import Signature, chain, maybe_signature, signature
+from djqueue.canvas import (
+    Signature,
+    StampingVisitor,
+    chain,
+    chord,
+    chunks,
+    group,
+    maybe_signature,
+    signature,
+    xmap,
+    xstarmap,
+)
 from djqueue.door import app
-from djqueue.result import AsyncResult, EagerResult, allow_join_result, result_from_tuple
+from djqueue.result import (
+    AsyncResult,
+    EagerResult,
+    GroupResult,
+    ResultSet,
+    allow_join_result,
+    result_from_tuple,
+)
 from djqueue.schedules import clocked, crontab, schedule
 from djqueue.tasks import builtin  # noqa: F401  (registers the tasks every registry has)
 from djqueue.tasks.current import current_task
@@ -23,18 +41,24 @@ inspect = control.inspect
 __all__ = [
     "AsyncResult",
     "EagerResult",
+    "GroupResult",
+    "ResultSet",
     "Signature",
+    "StampingVisitor",
     "Task",
     "aenqueue_many",
     "allow_join_result",
     "app",
     "chain",
+    "chord",
+    "chunks",
     "clocked",
     "control",
     "crontab",
     "current_task",
     "enqueue_many",
     "exceptions",
+    "group",
     "inspect",
     "maybe_signature",
     "result_from_tuple",
@@ -44,4 +68,6 @@ __all__ = [
     "signature",
     "states",
     "task",
+    "xmap",
+    "xstarmap",
 ]

@@ -18,7 +18,7 @@ from django.utils.translation import ngettext
 from djqueue.exceptions import OperationalError
 from djqueue.log import escape
 from djqueue.messaging import brokers
-from djqueue.messaging.transports.database.deadletters import requeue
+from djqueue.messaging.tables.deadletters import requeue
 from djqueue.models import DeadLetter, Message, StoredMessage
 
 #: how much of a body is shown, characters

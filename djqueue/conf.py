@@ -21,7 +21,8 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from djqueue.core.defaults import DEFAULTS, GROUPS, Setting
+from djqueue.core.broker_defaults import Setting
+from djqueue.core.defaults import DEFAULTS, GROUPS
 
 
 class Problem(NamedTuple):
@@ -40,6 +41,8 @@ class Settings:
 
     def __init__(self) -> None:
         self._changes: dict[str, Any] = {}
+        #: grows whenever a setting may have changed; for those who keep what they made of them
+        self.revision = 0
 
     def __getattr__(self, name: str) -> Any:
         # Reached only for what is not remembered in __dict__.
@@ -83,6 +86,11 @@ class Settings:
         """Read Django's settings again at the next access."""
         self._forget()
 
+    @property
+    def may_be_kept(self) -> bool:
+        """Whether `revision` tells of every change: not before Django's own settings are there."""
+        return bool(django_settings.configured)
+
     def is_set(self, name: str) -> bool:
         """Return whether the user set this setting."""
         return name in self._changes or name in _written()
@@ -122,6 +130,7 @@ class Settings:
         return _checked(setting, written[setting.name]) if setting.name in written else setting.default
 
     def _forget(self) -> None:
+        self.revision += 1
         for name in [name for name in self.__dict__ if name.isupper()]:
             self.__dict__.pop(name, None)
 

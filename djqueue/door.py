@@ -13,8 +13,7 @@ from typing import Any
 from django.apps import apps
 from django.utils import timezone
 
-from djqueue.canvas import sending
-from djqueue.canvas.signature import signature
+from djqueue.canvas import chain, chord, group, sending, signature
 from djqueue.conf import settings
 from djqueue.core.calls import Plan
 from djqueue.core.defaults import DEFAULTS
@@ -24,6 +23,7 @@ from djqueue.messaging.connections import connection
 from djqueue.messaging.control import Control
 from djqueue.result import backends, handles
 from djqueue.result.contract import ResultBackend
+from djqueue.result.groups import GroupResult
 from djqueue.tasks.decorator import shared_task
 from djqueue.tasks.task import Task, register_task
 
@@ -68,9 +68,13 @@ class App:
     control = Control()
     Task = Task
     AsyncResult = handles.AsyncResult
+    GroupResult = GroupResult
     task = staticmethod(shared_task)
     register_task = staticmethod(register_task)
     signature = staticmethod(signature)
+    chain = chain
+    group = group
+    chord = chord
     connection = staticmethod(connection)
 
     @property

@@ -1,4 +1,4 @@
-"""The tables of the database broker: waiting messages, dead letters, revocations, and kombu's bindings.
+"""The tables of the database broker: messages, who holds them, dead letters, revocations, kombu's bindings.
 
 A message is kept whole, as it came (body, headers, properties); only what scheduling and people need is
 copied into columns of its own. The broker writes these tables with SQL of its own (`claims.py`); the admin
@@ -88,6 +88,29 @@ class DeadLetter(StoredMessage):
         verbose_name_plural = _("dead letters")
         default_permissions = ("view", "delete")
         permissions = [("requeue_deadletter", "Can put dead letters back into their queue")]
+
+
+class Claimer(models.Model):
+    """Who may hold messages, on a database server: a worker, or a consuming connection of kombu's.
+
+    The row is the claimer's lease, good until `lease_until` (seconds since the epoch, by the server's clock).
+    `session` names the server's session that holds the claimer's lock, empty if there is none to rely on;
+    `machine` is where it runs, and `started` are the tags of what it runs, one on a line.
+    """
+
+    name = models.CharField(_("name"), max_length=LONGEST_NAME, unique=True)
+    lease_until = models.FloatField(_("lease until"))
+    session = models.CharField(_("session"), max_length=64, blank=True, default="")
+    machine = models.CharField(_("machine"), max_length=64, blank=True, default="")
+    started = models.TextField(_("started"), blank=True, default="")
+
+    class Meta:
+        verbose_name = _("claimer")
+        verbose_name_plural = _("claimers")
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Binding(models.Model):

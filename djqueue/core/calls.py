@@ -63,7 +63,8 @@ class Call:
 
     `eta` and `expires` are ISO text. `timelimit` is (hard, soft) in seconds, None for the plan's. Signatures
     in `callbacks`, `errbacks`, `chain` (the last is the next) and `chord` are dictionaries in wire form.
-    What is None is taken from the plan, then from the route, then from the settings.
+    `queue` and `exchange` are names or kombu's entities. What is None is taken from the plan, then from the
+    route, then from the settings.
     """
 
     plan: Plan
@@ -95,8 +96,8 @@ class Call:
     compression: str | None = None
     priority: int | None = None
     delivery_mode: int | str | None = None
-    queue: str | None = None
-    exchange: str | None = None
+    queue: Any = None
+    exchange: Any = None
     routing_key: str | None = None
     task_protocol: int | None = None
     properties: Mapping[str, Any] | None = None
@@ -135,14 +136,12 @@ _SAME = frozenset(
             "compression",
             "priority",
         ),
-        *("delivery_mode", "exchange", "routing_key", "task_protocol", "properties", "headers"),
+        *("delivery_mode", "queue", "exchange", "routing_key", "task_protocol", "properties", "headers"),
         *("retry", "retry_policy"),
     }
 )
 _RENAMED = {"task_id": "id", "group_id": "group", "link": "callbacks", "link_error": "errbacks"}
-_OTHERS = frozenset(
-    {"countdown", "eta", "expires", "time_limit", "soft_time_limit", "queue", "stamped_headers"}
-)
+_OTHERS = frozenset({"countdown", "eta", "expires", "time_limit", "soft_time_limit", "stamped_headers"})
 
 
 def is_option(name: str) -> bool:
@@ -194,8 +193,6 @@ def _apply(call: Call, options: Mapping[str, Any]) -> None:
             setattr(call, _RENAMED[name], _listed(value) if name.startswith("link") else value)
         elif name not in _OTHERS and name not in stamps:
             raise TypeError(_unknown_option(name))
-    queue = options.get("queue")
-    call.queue = getattr(queue, "name", queue)  # kombu's Queue has its name there
     call.eta = moments.written(options.get("eta"), "eta")
     if options.get("countdown"):
         call.eta = moments.written(moments.after(options["countdown"], "countdown"), "eta")
@@ -212,6 +209,10 @@ def _apply(call: Call, options: Mapping[str, Any]) -> None:
 
 
 def _check(call: Call) -> None:
+    for name in ("queue", "exchange"):
+        value = getattr(call, name)
+        if value is not None and not isinstance(getattr(value, "name", value), str):
+            raise TypeError(f"{name} must be a name, or kombu's {name.title()}; it is {value!r:.80}.")
     call_id: Any = call.id
     if call_id and not (isinstance(call_id, str) and len(call_id) <= LONGEST_NAME and "\0" not in call_id):
         raise ValueError(f"task_id must be text of at most {LONGEST_NAME} characters; it is {call_id!r:.80}.")

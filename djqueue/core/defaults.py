@@ -7,11 +7,9 @@ Names are Celery's new-style names in upper case, plus ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
+from djqueue.core.broker_defaults import BROKER, EMPTY, QUEUES, Setting
 from djqueue.core.kinds import (
     BOOLEAN,
     EXCEPTIONS,
@@ -25,31 +23,14 @@ from djqueue.core.kinds import (
     TEXT,
     TEXTS,
     TIMEZONE,
-    Kind,
     one_of,
     optional,
     whole,
 )
-
-EMPTY: Mapping[str, Any] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One key of DJQUEUE."""
-
-    name: str
-    default: Any
-    kind: Kind
-    help: str
-    unit: str = ""
-
+from djqueue.core.store_defaults import STORES
 
 GROUPS: dict[str, tuple[Setting, ...]] = {
-    "Broker": (
-        Setting("BROKER_URL", "django://default", TEXT, "Where messages go: `django://<database alias>`."),
-        Setting("BROKER_TRANSPORT_OPTIONS", EMPTY, MAPPING, "Options of the transport."),
-    ),
+    "Broker": BROKER,
     "Results": (
         Setting(
             "RESULT_BACKEND",
@@ -73,6 +54,18 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
             "How long to keep results. None or 0: for ever.",
         ),
         Setting(
+            "RESULT_FAILURE_EXPIRES",
+            None,
+            optional(SECONDS),
+            "In Redis: how long to keep results of failed tasks. None: as RESULT_EXPIRES; 0: for ever.",
+        ),
+        Setting(
+            "RESULT_COMPRESSION",
+            None,
+            optional(TEXT),
+            "How to compress results, such as `zlib`, `bzip2`, `lzma`, where the store keeps any bytes.",
+        ),
+        Setting(
             "RESULT_EXTENDED",
             True,
             BOOLEAN,
@@ -80,11 +73,48 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
             "that the admin has something to show.",
         ),
         Setting(
+            "CACHE_BACKEND",
+            None,
+            optional(TEXT),
+            "With the store `django-cache`: which of CACHES. None: the default one.",
+        ),
+        Setting(
+            "CACHE_BACKEND_OPTIONS",
+            EMPTY,
+            MAPPING,
+            "With the store `cache+memcached://…`: options of pymemcache's client.",
+        ),
+        *STORES,
+        Setting(
+            "RESULT_PERSISTENT",
+            False,
+            BOOLEAN,
+            "With the store `rpc://`: the broker writes results to disk, as it does tasks.",
+        ),
+        Setting(
             "RESULT_EXCEPTIONS",
             "imported",
             EXCEPTIONS,
             "Which exception classes are rebuilt from results: `imported` (any class of an already imported "
             "module), `strict` (Python's and djqueue's own), or a list of dotted names besides those.",
+        ),
+        Setting(
+            "RESULT_CHORD_EXPIRES",
+            None,
+            optional(SECONDS),
+            "How long to keep what is counted of a chord. None: as RESULT_EXPIRES; 0: for ever.",
+        ),
+        Setting(
+            "RESULT_CHORD_RETRY_INTERVAL",
+            1.0,
+            SECONDS,
+            "How often to ask whether a chord's header has ended, where the result store does not count.",
+        ),
+        Setting(
+            "RESULT_CHORD_JOIN_TIMEOUT",
+            3.0,
+            optional(SECONDS),
+            "How long a result of a header that is complete may be missing before the chord fails.",
         ),
     ),
     "Sending": (
@@ -98,6 +128,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
             "Which queue and options a task gets: a dict by name, pattern or regular expression, a function, "
             "or a list of those; the first answer wins.",
         ),
+        *QUEUES,
         Setting("TASK_SERIALIZER", "json", TEXT, "How arguments are written."),
         Setting(
             "TASK_COMPRESSION",
@@ -127,6 +158,12 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
             True,
             BOOLEAN,
             "Inside a transaction, send when it commits, and drop the task when it rolls back.",
+        ),
+        Setting(
+            "TASK_ALLOW_ERROR_CB_ON_CHORD_HEADER",
+            False,
+            BOOLEAN,
+            "`chord.link_error` links to each task of the header as well.",
         ),
         Setting("TASK_PUBLISH_RETRY", True, BOOLEAN, "Try again when the broker does not take a message."),
         Setting(
@@ -191,6 +228,14 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
             "WorkerLostError and is kept as a dead letter.",
             "starts",
         ),
+        Setting(
+            "TASK_UNKNOWN_REQUEUES",
+            3,
+            whole(0),
+            "How often a task that the worker does not know goes back to its queue for another that may, "
+            "after 1, 2, 4… seconds, before it fails and is kept as a dead letter (Celery drops it at once).",
+            "times",
+        ),
         Setting("TASK_TIME_LIMIT", None, optional(LIMIT), "After this a task is killed."),
         Setting(
             "TASK_SOFT_TIME_LIMIT",
@@ -241,6 +286,26 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
             "A child process that holds more is replaced after its task.",
             "KiB",
         ),
+        Setting(
+            "WORKER_DIRECT",
+            False,
+            BOOLEAN,
+            "Each worker also consumes a queue of its own, `<name of the worker>.dq2` (exchange `C.dq2`).",
+        ),
+        Setting(
+            "WORKER_AUTOSCALER",
+            "djqueue.worker.autoscale.Autoscaler",
+            TEXT,
+            "The class that fits the pool to the work at hand under `--autoscale`.",
+        ),
+        Setting(
+            "WORKER_AUTOSCALE_KEEPALIVE",
+            30.0,
+            SECONDS,
+            "Under `--autoscale` the pool shrinks when nothing came in for so long (in Celery the "
+            "environment variable AUTOSCALE_KEEPALIVE).",
+        ),
+        Setting("WORKER_POOL_RESTARTS", False, BOOLEAN, "Workers obey `pool_restart` and replace children."),
         Setting("WORKER_DISABLE_RATE_LIMITS", False, BOOLEAN, "Start tasks without regard to their rates."),
         Setting(
             "WORKER_SHUTDOWN_GRACE",

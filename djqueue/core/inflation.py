@@ -1,4 +1,4 @@
-"""Decompression that stops in time: bodies inflate piece by piece, up to a size and a ratio.
+"""Decompression that stops in time: bodies are fed and inflate piece by piece, up to a size and a ratio.
 
 `serialization.decompress` comes in with the bytes and the content type of the compression; the inflated
 bytes leave, or a `DecodeError` for broken data and for bombs.
@@ -17,7 +17,10 @@ from djqueue.exceptions import DecodeError
 #: A body may inflate to this many times its size, once it is larger than GRACE bytes.
 RATIO = 200
 GRACE = 1024 * 1024
+#: and so do its parts: what has inflated so far may be so large, bytes, or RATIO times what was fed so far
+LEAP = 16 * 1024 * 1024
 _PIECE = 256 * 1024
+_MORSEL = 64 * 1024
 _LZMA_MEMORY = 128 * 1024 * 1024
 
 
@@ -56,21 +59,21 @@ def inflate(body: bytes, content_type: str, largest: int) -> bytes:
     stream = STREAMS[content_type]()
     bound = min(largest, max(GRACE, len(body) * RATIO))
     pieces: list[bytes] = []
-    size = 0
-    data = body
+    size = fed = 0
     while not stream.eof:
+        morsel = body[fed : fed + _MORSEL] if stream.needs_input else b""
+        fed += len(morsel)
         try:
-            piece = stream.decompress(data, _PIECE)
+            piece = stream.decompress(morsel, _PIECE)
         except (zlib.error, OSError, lzma.LZMAError, EOFError, ValueError) as exc:
             raise DecodeError(f"The body cannot be decompressed as {content_type}: {exc}") from exc
-        data = b""
-        if not piece and not stream.eof and stream.needs_input:
+        if not piece and not stream.eof and stream.needs_input and fed >= len(body):
             raise DecodeError(f"The body cannot be decompressed as {content_type}: its end is missing.")
         size += len(piece)
-        if size > bound:
+        if size > min(bound, max(LEAP, fed * RATIO)):
             raise DecodeError(
-                f"The body of {len(body)} bytes inflates to more than {bound}: at most {RATIO} times its "
-                f"size are read, and {largest} bytes in all."
+                f"The body of {len(body)} bytes inflates to more than {size - len(piece)}: at most {RATIO} "
+                f"times its size are read, and {largest} bytes in all."
             )
         pieces.append(piece)
     return b"".join(pieces)

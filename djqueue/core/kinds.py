@@ -9,11 +9,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from djqueue.core.retrying import PublishPolicy
+
+#: what a queue in the form of a dict may say, by kombu's names
+QUEUE_OPTIONS = frozenset(
+    {
+        *("exchange", "exchange_type", "exchange_durable", "exchange_auto_delete", "exchange_arguments"),
+        *("routing_key", "binding_key", "bindings", "binding_arguments", "delivery_mode", "durable"),
+        *("queue_durable", "queue_auto_delete", "auto_delete", "exclusive", "no_ack", "no_declare", "alias"),
+        *("queue_arguments", "consumer_arguments", "expires", "message_ttl", "max_length"),
+        *("max_length_bytes", "max_priority"),
+    }
+)
 
 
 class Kind:
@@ -114,6 +126,10 @@ def _read_boolean(text: str) -> Any:
     return words.get(text.strip().lower(), text)
 
 
+def _read_boolean_or_json(text: str) -> Any:
+    return _read_json(text) if text.strip().startswith("{") else _read_boolean(text)
+
+
 def _check_text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be text that is not empty")
@@ -127,6 +143,40 @@ def _check_texts(value: Any) -> tuple[str, ...]:
     if not all(isinstance(item, str) and item for item in texts):
         raise ValueError("must be a list of text")
     return texts
+
+
+def _check_addresses(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        value = ";".join(map(_check_text, value))
+    return _check_text(value)
+
+
+def _check_tls(value: Any) -> bool | Mapping[str, Any]:
+    if not isinstance(value, bool | Mapping):
+        raise ValueError("must be True, False, or a dict of what `ssl` takes")
+    return value
+
+
+def _check_strategy(value: Any) -> Any:
+    if value in ("round-robin", "shuffle") or callable(value):
+        return value
+    if isinstance(value, str) and "." in value:
+        return value
+    raise ValueError(
+        "must be 'round-robin', 'shuffle', or a function (or its dotted path) that yields addresses"
+    )
+
+
+def _check_callback(value: Any) -> Any:
+    if callable(value) or (isinstance(value, str) and "." in value):
+        return value
+    raise ValueError("must be a function or its dotted path")
+
+
+def _check_provider(value: Any) -> Any:
+    if hasattr(value, "get_credentials") or (isinstance(value, str) and "." in value):
+        return value
+    raise ValueError("must be a redis.CredentialProvider or its dotted path")
 
 
 def _check_mapping(value: Any) -> Mapping[Any, Any]:
@@ -162,6 +212,40 @@ def _check_routes(value: Any) -> Any:
     raise ValueError("must be a dict, a function, a dotted path, or a list of those")
 
 
+def _check_queues(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        for name, options in value.items():
+            if not isinstance(name, str) or not name:
+                raise ValueError(f"must have names of queues as its keys; one is {name!r}")
+            if not _is_queue(options):
+                _check_queue_options(name, options)
+        return value
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError("must be a list of queues or names, or a dict of options by name")
+    queues = tuple(value)
+    for one in queues:
+        if not _is_queue(one) and not (isinstance(one, str) and one):
+            raise ValueError(f"must be a list of kombu's Queue objects and names; {one!r} is neither")
+    return queues
+
+
+def _is_queue(value: Any) -> bool:
+    """Tell kombu's Queue, which cannot be imported here."""
+    return hasattr(value, "name") and hasattr(value, "routing_key")
+
+
+def _check_queue_options(name: str, options: Any) -> None:
+    if not isinstance(options, Mapping):
+        raise ValueError(f"must have options by name of queue; {name!r} has {options!r}")
+    for option in options:
+        if option not in QUEUE_OPTIONS:
+            near = get_close_matches(str(option), QUEUE_OPTIONS, n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"has {option!r} for the queue {name!r}, which is not an option of queues{meant}"
+            )
+
+
 def _check_publish_policy(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError("must be a dict of retry settings")
@@ -187,6 +271,11 @@ def _split(text: str) -> list[str]:
 
 BOOLEAN = Kind("True or False", _check_boolean, _read_boolean)
 TEXT = Kind("text", _check_text)
+ADDRESSES = Kind("text, or a list of text", _check_addresses)
+TLS = Kind("True, False or a dict", _check_tls, _read_boolean_or_json)
+STRATEGY = Kind("'round-robin', 'shuffle', a function or its dotted path", _check_strategy)
+CALLBACK = Kind("a function or its dotted path", _check_callback)
+PROVIDER = Kind("a CredentialProvider or its dotted path", _check_provider)
 TEXTS = Kind("a list of text", _check_texts, _split)
 MAPPING = Kind("a dict", _check_mapping, _read_json)
 OPTIONS_BY_NAME = Kind("a dict of dicts", _check_options_by_name, _read_json)
@@ -194,6 +283,7 @@ SECONDS = seconds()
 LIMIT = seconds(above=0)
 RATE = Kind("a rate such as '10/m'", _check_rate)
 ROUTES = Kind("a dict, function, dotted path, or list of those", _check_routes, _read_json)
+QUEUE_LIST = Kind("a list of queues or names, or a dict of options by name", _check_queues, _read_json)
 PUBLISH_POLICY = Kind("a dict of retry settings", _check_publish_policy, _read_json)
 TIMEZONE = Kind("the name of a time zone", _check_timezone)
 EXCEPTIONS = Kind(

@@ -1,7 +1,7 @@
 """Who is who: names of nodes and processes, and ids.
 
 Callers ask for a new task id, the worker for its node name, the protocol for the sender's name (`origin`)
-and for the thread's address for replies (`reply_to`).
+and for the process's address for replies (`reply_to`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import threading
 from functools import lru_cache
 from uuid import NAMESPACE_OID, uuid3, uuid4
 
@@ -60,9 +59,9 @@ def origin() -> str:
     return _origin(os.getpid())
 
 
-def thread_oid() -> str:
-    """Return the id of this thread, stable while it lives: the address for replies to it."""
-    return _thread_oid(os.getpid(), threading.get_ident())
+def reply_address() -> str:
+    """Return the name of the queue for replies to this process, whichever of its threads waits for them."""
+    return _reply_address(os.getpid())
 
 
 @lru_cache(maxsize=4)
@@ -70,6 +69,6 @@ def _origin(process: int) -> str:
     return f"gen{process}@{host()}"
 
 
-@lru_cache(maxsize=1024)
-def _thread_oid(process: int, thread: int) -> str:
-    return str(uuid3(NAMESPACE_OID, f"{_THIS_HOST_TODAY:x}-{process:x}-{thread:x}"))
+@lru_cache(maxsize=4)
+def _reply_address(process: int) -> str:
+    return str(uuid3(NAMESPACE_OID, f"{_THIS_HOST_TODAY:x}-{process:x}"))

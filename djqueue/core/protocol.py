@@ -7,14 +7,14 @@ decides about a message needs only its headers. Protocol 1 is in `protocol1.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from djqueue.conf import settings
 from djqueue.core import moments, protocol1
 from djqueue.core.bodies import read_body
-from djqueue.core.calls import LONGEST_NAME, PROTOCOL_HEADERS, Call
+from djqueue.core.calls import LONGEST_NAME, Call
 from djqueue.core.messages import WireMessage
 from djqueue.core.names import origin
 from djqueue.core.protocol1 import encode as encode_v1
@@ -38,7 +38,6 @@ __all__ = [
     "upgrade_v1",
 ]
 
-_KNOWN = frozenset({*PROTOCOL_HEADERS, "compression", "meth"})
 #: What most messages say about limits.
 _NO_LIMITS = [None, None]
 #: Retries beyond this are no number of retries.
@@ -104,56 +103,56 @@ def read_headers(
 ) -> Request:
     """Return the request that a message's headers describe; the body is not touched.
 
-    Every header but `task` and `id` may be missing, and unknown ones are kept in `request.headers`.
+    Every header but `task` and `id` may be missing, and unknown ones are kept in `request.headers`. The
+    message remembers what was read.
 
     Raises:
         InvalidTaskError: the headers do not describe a task.
     """
-    headers = message.headers
+    reading = message.reading
+    if reading is None:
+        reading = message.reading = _read(message.headers)
+    sent = message.properties if isinstance(message.properties, dict) else {}
+    return Request.of(
+        {
+            **reading,
+            "headers": {**reading["headers"]},
+            "starts": starts,
+            "attempt": attempt_number(reading["retries"], starts),
+            "properties": sent,
+            "reply_to": _said(sent.get("reply_to")),
+            "correlation_id": _said(sent.get("correlation_id")),
+            "delivery_info": delivery_info,
+            "called_directly": False,
+        }
+    )
+
+
+def _read(headers: Any) -> dict[str, Any]:
+    """Return what the headers say of the request, by the names of its attributes."""
     if not isinstance(headers, dict):
         raise InvalidTaskError(f"The headers of a message must be an object; they are {shown(headers)}.")
-    get = headers.get
-    task_id, name = _name(get("id"), "id"), _name(get("task"), "task")
-    retries, hard, soft = _retries(get("retries")), None, None
-    timelimit = get("timelimit")
-    if timelimit and timelimit != _NO_LIMITS:
-        hard, soft = _limits(timelimit)
-    stamped, stamps = get("stamped_headers"), get("stamps")
-    if stamped or stamps:
-        _check_stamps(stamped, stamps)
-    sent = message.properties if isinstance(message.properties, dict) else {}
-    return Request(
-        id=task_id,
-        task=name,
-        retries=retries,
-        starts=starts,
-        attempt=attempt_number(retries, starts),
-        root_id=_text(get("root_id"), "root_id") or task_id,
-        parent_id=_text(get("parent_id"), "parent_id"),
-        group=_text(get("group"), "group"),
-        group_index=_whole(get("group_index"), "group_index"),
-        shadow=_said(get("shadow")),
-        eta=_moment(get("eta"), "eta"),
-        expires=_moment(get("expires"), "expires"),
-        timelimit=[hard, soft],
-        time_limit=hard,
-        soft_time_limit=soft,
-        argsrepr=_said(get("argsrepr")),
-        kwargsrepr=_said(get("kwargsrepr")),
-        origin=_said(get("origin")),
-        lang=_said(get("lang")),
-        ignore_result=None if get("ignore_result") is None else bool(get("ignore_result")),
-        replaced_task_nesting=_whole(get("replaced_task_nesting"), "replaced_task_nesting") or 0,
-        stamped_headers=stamped,
-        stamps=stamps,
-        compression=_said(get("compression")),
-        headers={} if headers.keys() <= _KNOWN else _unknown(headers),
-        properties=sent,
-        reply_to=_said(sent.get("reply_to")),
-        correlation_id=_said(sent.get("correlation_id")),
-        delivery_info=delivery_info,
-        called_directly=False,
-    )
+    reading: dict[str, Any] = {"id": None, "task": None, "root_id": None, "retries": 0, "timelimit": None}
+    unknown: dict[str, Any] = {}
+    reader_of = _READERS.get
+    for name, value in headers.items():
+        reader = reader_of(name)
+        if reader is None:
+            unknown[name] = value
+        elif value is not None:
+            reading[name] = reader(value, name)
+    if not reading["id"] or not reading["task"]:
+        _name(None, "task" if reading["id"] else "id")
+    reading["root_id"] = reading["root_id"] or reading["id"]
+    limits = reading["timelimit"]
+    if limits is None:
+        reading["timelimit"] = [None, None]
+    else:
+        reading["time_limit"], reading["soft_time_limit"] = limits
+    if reading.get("stamped_headers") or reading.get("stamps"):
+        _check_stamps(reading.get("stamped_headers"), reading.get("stamps"))
+    reading["headers"] = unknown
+    return reading
 
 
 def readable_id(message: WireMessage) -> str | None:
@@ -183,10 +182,6 @@ def time_limits(request: Request) -> tuple[float | None, float | None]:
     return request.time_limit, request.soft_time_limit
 
 
-def _unknown(headers: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in headers.items() if key not in _KNOWN}
-
-
 def _name(value: Any, what: str) -> str:
     if not isinstance(value, str) or not value:
         raise InvalidTaskError(f"The header {what!r} must be text; it is {shown(value)}.")
@@ -210,7 +205,7 @@ def _text(value: Any, what: str) -> str | None:
     return None if value is None or value == "" else _name(value, what)
 
 
-def _said(value: Any) -> str | None:
+def _said(value: Any, what: str = "") -> str | None:
     """Return what is only for people, whatever its type."""
     return value if value is None or type(value) is str else str(value)
 
@@ -223,16 +218,18 @@ def _whole(value: Any, what: str) -> int | None:
     raise InvalidTaskError(f"The header {what!r} must be a whole number; it is {shown(value)}.")
 
 
-def _retries(value: Any) -> int:
-    retries = _whole(value, "retries") or 0
+def _retries(value: Any, what: str) -> int:
+    retries = _whole(value, what) or 0
     if not 0 <= retries <= _MOST_RETRIES:
         raise InvalidTaskError(f"The header 'retries' must be from 0 to {_MOST_RETRIES}, not {shown(value)}.")
     return retries
 
 
-def _limits(value: Any) -> tuple[float | None, float | None]:
+def _limits(value: Any, what: str) -> list[float | None] | None:
+    if not value or value == _NO_LIMITS:
+        return None
     if isinstance(value, list | tuple) and len(value) == 2 and all(_is_limit(limit) for limit in value):
-        return value[0], value[1]
+        return list(value)
     raise InvalidTaskError(f"The header 'timelimit' must be [hard, soft] in seconds; it is {shown(value)}.")
 
 
@@ -261,3 +258,26 @@ def _check_stamps(stamped: Any, stamps: Any) -> None:
         isinstance(stamped, list | tuple) and all(isinstance(name, str) for name in stamped)
     ):
         raise InvalidTaskError(f"The header 'stamped_headers' must be a list of names, not {shown(stamped)}.")
+
+
+def _truth(value: Any, what: str) -> bool:
+    return bool(value)
+
+
+def _as_it_is(value: Any, what: str) -> Any:
+    return value
+
+
+#: The headers that are known, and what reads them; any other is kept as it is.
+_READERS: dict[str, Callable[[Any, str], Any]] = {
+    **dict.fromkeys(("id", "task"), _name),
+    **dict.fromkeys(("root_id", "parent_id", "group"), _text),
+    **dict.fromkeys(("group_index", "replaced_task_nesting"), _whole),
+    **dict.fromkeys(("eta", "expires"), _moment),
+    **dict.fromkeys(("shadow", "argsrepr", "kwargsrepr", "origin", "lang", "compression"), _said),
+    "retries": _retries,
+    "timelimit": _limits,
+    "ignore_result": _truth,
+    **dict.fromkeys(("stamped_headers", "stamps"), _as_it_is),
+    "meth": lambda value, what: None,
+}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -75,6 +76,29 @@ def load_tasks() -> None:
     autodiscover(config.name for config in apps.get_app_configs())
     for module in (*settings.IMPORTS, *settings.INCLUDE):
         importlib.import_module(module)
+
+
+def load_module(name: str, *, again: bool = False) -> None:
+    """Import a module; with `again`, once more, so that its tasks are those that it declares now.
+
+    Whatever the module raises reaches the caller; the tasks are then what they were.
+    """
+    if name not in sys.modules or not again:
+        importlib.import_module(name)
+        return
+    before = {known: task for known, task in tasks.items() if module_of(task) == name}
+    for known in before:  # else the first declaration would win
+        del tasks[known]
+    try:
+        importlib.reload(sys.modules[name])
+    except BaseException:
+        tasks.update(before)
+        raise
+
+
+def module_of(task: Any) -> str | None:
+    """Return the name of the module that declares the task."""
+    return getattr(task.run, "__module__", None)
 
 
 def _discovered(packages: Iterable[str], related_name: str | None) -> Iterator[str]:

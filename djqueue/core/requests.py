@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar, Token
-from typing import Any
+from typing import Any, Self
 
 #: Celery's names and defaults for a request (protocol 2 headers and what execution adds).
 DEFAULTS: dict[str, Any] = {
@@ -58,7 +58,6 @@ DEFAULTS: dict[str, Any] = {
     "logfile": None,
     "enclosing": None,
     "join_allowed": False,
-    "outbox": None,
     "serializer": None,
 }
 
@@ -68,13 +67,12 @@ class Request:
 
     `report` is how the running task sets a state: called with `(state, meta)`; None when nobody listens.
     `attempt` orders results: a later retry or redelivery has a larger one. `enclosing` is the request of the
-    task that called this one as a function or ran it eagerly. `outbox`, when it is a list, collects what is
-    sent instead of publishing it.
+    task that called this one as a function or ran it eagerly.
     """
 
     report: Callable[[str, Any], None] | None = None
 
-    # What is set after the request was made; unset ones are answered by `__getattr__`.
+    # What is set after the request was made.
     hostname: str | None
     args: Any
     kwargs: Any
@@ -86,19 +84,23 @@ class Request:
     chord: Any
     children: list[Any] | None
     serializer: str | None
-    outbox: list[Any] | None
     join_allowed: bool
     is_entering: bool
     #: the task's own code runs now; only then is a soft time limit raised in it
     in_user_code: bool = False
 
     def __init__(self, **known: Any) -> None:
-        self.__dict__ = known  # a fresh dictionary already: one is made for every message
+        self.__dict__ = known
+
+    @classmethod
+    def of(cls, known: dict[str, Any]) -> Self:
+        """Return a request that keeps what it knows in this very dictionary, which is the quickest way."""
+        request = cls.__new__(cls)
+        request.__dict__ = known
+        return request
 
     def __getattr__(self, name: str) -> Any:
-        # Only reached for names that were not set: Celery's default, then any header of that name.
-        if name in DEFAULTS:
-            return DEFAULTS[name]
+        # Only reached for names that were not set and have no default: any header of that name.
         headers = self.__dict__.get("headers")
         if headers and name in headers:
             return headers[name]
@@ -112,17 +114,38 @@ class Request:
         return f"<Request {self.task}[{self.id}]>"
 
 
-_current: ContextVar[Request | None] = ContextVar("djqueue_request", default=None)
+for _name, _default in DEFAULTS.items():
+    setattr(Request, _name, _default)
+
+
+class Outbox:
+    """While this is the current one, what is sent goes into `batch`. `enclosing` is the request around it."""
+
+    __slots__ = ("batch", "enclosing")
+
+    def __init__(self, batch: Any) -> None:
+        self.batch = batch
+        self.enclosing = current_request()
+
+
+_current: ContextVar[Request | Outbox | None] = ContextVar("djqueue_request", default=None)
 
 
 def current_request() -> Request | None:
     """Return the request being run in this thread or coroutine, or None."""
-    return _current.get()
+    current = _current.get()
+    return current.enclosing if type(current) is Outbox else current  # type: ignore[return-value]
+
+
+def current_batch() -> Any:
+    """Return what collects the calls that are sent here, or None when they are sent at once."""
+    current = _current.get()
+    return current.batch if type(current) is Outbox else None
 
 
 def task_request() -> Request | None:
     """Return the request of the task run here, by a worker or eagerly, but not called as a function."""
-    request = _current.get()
+    request = current_request()
     while request is not None and request.called_directly:
         request = request.enclosing
     return request
@@ -130,23 +153,23 @@ def task_request() -> Request | None:
 
 def worker_request() -> Request | None:
     """Return the request of the task that a worker runs here, not of what that calls or runs eagerly."""
-    request = _current.get()
+    request = current_request()
     while request is not None and (request.called_directly or request.is_eager):
         request = request.enclosing
     return request
 
 
 class running:  # noqa: N801  (read as a word: `with running(request)`)
-    """Make `request` the current one inside the block; blocks nest."""
+    """Make `request`, or an outbox, the current one inside the block; blocks nest."""
 
     # A class, not a generator: it is entered for every task.
     __slots__ = ("_request", "_token")
-    _token: Token[Request | None]
+    _token: Token[Request | Outbox | None]
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request | Outbox) -> None:
         self._request = request
 
-    def __enter__(self) -> Request:
+    def __enter__(self) -> Request | Outbox:
         self._token = _current.set(self._request)
         return self._request
 

@@ -14,7 +14,7 @@ from typing import Any
 from django.utils.module_loading import import_string
 
 from djqueue.core.calls import Call, expiry
-from djqueue.core.messages import Destination
+from djqueue.core.messages import Address, Destination
 
 Options = dict[str, Any]
 Route = Callable[..., Any]
@@ -24,28 +24,38 @@ _MAY_SET = ("priority", "serializer", "compression", "delivery_mode")
 _PLACE = ("queue", "exchange", "routing_key")
 
 
-class Router:
-    """Routes calls. Built once from TASK_ROUTES and the name of the default queue."""
+def straight(queue: Any) -> Address:
+    """Return the address of a queue of which nothing is declared: a direct exchange of the same name."""
+    name = getattr(queue, "name", queue)
+    return Address(name, name, "direct", name)
 
-    def __init__(self, routes: Any = None, default_queue: str = "default") -> None:
+
+class Router:
+    """Routes calls. Built once from TASK_ROUTES and the name of the default queue.
+
+    `address` returns where messages for a queue go, which is named or kombu's `Queue`; a name that it does
+    not know it may refuse.
+    """
+
+    def __init__(
+        self, routes: Any = None, default_queue: str = "default", address: Callable[[Any], Address] = straight
+    ) -> None:
         self.default_queue = default_queue
+        self._address = address
         self._routes = [_route(one) for one in _listed(routes)]
-        self._places: dict[str, Destination] = {}
 
     def place(self, call: Call) -> Destination:
         """Return where the call goes; options that the route gives are filled in where nothing was said."""
         plan = call.plan
         route = self.lookup(plan.name, call.args, call.kwargs, _said(call)) if self._routes else None
-        if not route:
-            if call.exchange is None and call.routing_key is None and plan.exchange is None:
-                return self._queue(call.queue or plan.queue or self.default_queue)
-            route = {}
-        for name in _MAY_SET:
-            if route.get(name) is not None and getattr(call, name) is None and getattr(plan, name) is None:
-                setattr(call, name, route[name])
-        if route.get("expires") is not None and call.expires is None:
-            call.expires = expiry(route["expires"])
-        return self._destination({**route, **_said(call)})
+        if route:
+            _fill_in(call, route)
+        elif call.exchange is call.routing_key is plan.exchange is plan.routing_key is None:
+            address = self._address(call.queue or plan.queue or self.default_queue)
+            if address.delivery_mode is not None:
+                _keep_as(address, call)
+            return address.usual
+        return self._destination({**(route or {}), **_said(call)}, call)
 
     def destination(
         self, name: str, options: Mapping[str, Any] | None = None, args: Any = (), kwargs: Any = None
@@ -64,23 +74,29 @@ class Router:
                 return _options(answer, name)
         return None
 
-    def _destination(self, options: Mapping[str, Any]) -> Destination:
-        queue = options.get("queue")
-        queue = getattr(queue, "name", queue) or self.default_queue
-        exchange, routing_key = options.get("exchange"), options.get("routing_key")
-        if exchange and routing_key:  # only both together; otherwise a message goes straight to its queue
-            return Destination(
-                getattr(exchange, "name", exchange), routing_key, options.get("queue") and queue
-            )
-        return self._queue(queue)
+    def _destination(self, options: Mapping[str, Any], call: Call | None = None) -> Destination:
+        """Return the place that the options describe: as far as they do not, the queue says it."""
+        queue, routing_key = options.get("queue"), options.get("routing_key")
+        exchange = getattr(options.get("exchange"), "name", options.get("exchange"))
+        if queue is None and exchange and routing_key:
+            return Destination(exchange, routing_key)
+        address = self._address(queue or self.default_queue)
+        if call is not None:
+            _keep_as(address, call)
+        return address.destination(exchange, routing_key)
 
-    def _queue(self, name: str) -> Destination:
-        place = self._places.get(name)
-        if place is None:
-            place = Destination("", name, name)
-            if len(self._places) < 1000:  # names may be made up by callers without end
-                self._places[name] = place
-        return place
+
+def topic_matches(pattern: str, routing_key: str) -> bool:
+    """Return whether a topic's words fit: `*` stands for one word, `#` for any number of them."""
+    words = routing_key.split(".")
+    #: how many words the parts so far can stand for
+    ends = {0}
+    for part in pattern.split("."):
+        if part == "#":
+            ends = set(range(min(ends, default=len(words) + 1), len(words) + 1))
+        else:
+            ends = {n + 1 for n in ends if n < len(words) and part in ("*", words[n])}
+    return len(words) in ends
 
 
 class _Map:
@@ -162,6 +178,21 @@ def _options(answer: Any, name: str) -> Options:
     raise TypeError(
         f"A route answered {answer!r} for {name}; it must be a dict of options, a queue's name or None."
     )
+
+
+def _fill_in(call: Call, route: Options) -> None:
+    """Take from the route what neither the call nor its task says."""
+    for name in _MAY_SET:
+        if route.get(name) is not None and getattr(call, name) is None and getattr(call.plan, name) is None:
+            setattr(call, name, route[name])
+    if route.get("expires") is not None and call.expires is None:
+        call.expires = expiry(route["expires"])
+
+
+def _keep_as(address: Address, call: Call) -> None:
+    """Let the queue's exchange say whether messages go to disk, unless the call or its task does."""
+    if call.delivery_mode is None and call.plan.delivery_mode is None:
+        call.delivery_mode = address.delivery_mode
 
 
 def _said(call: Call) -> Options:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from djqueue.conf import settings
 from djqueue.core.calls import Call
 from djqueue.core.messages import WireMessage
-from djqueue.core.names import thread_oid
+from djqueue.core.names import reply_address
 from djqueue.core.serialization import JSON_TYPE, compress, decompress, dumps, dumps_json, loads
 
 _DELIVERY_MODES: dict[Any, int] = {"persistent": 2, "transient": 1}
@@ -37,7 +37,7 @@ def properties(call: Call) -> dict[str, Any]:
     mode = call.delivery_mode or plan.delivery_mode or settings.TASK_DEFAULT_DELIVERY_MODE
     found = {
         "correlation_id": call.id,
-        "reply_to": call.reply_to or thread_oid(),
+        "reply_to": call.reply_to or reply_address(),
         "delivery_mode": _DELIVERY_MODES.get(mode, mode),
         "priority": priority,
     }

@@ -64,6 +64,7 @@ def _advice(value: Any) -> str:
     return f"A value of type {name} cannot be written as JSON: {shown}. Pass plain values instead."
 
 
+_CONSTANTS = {None: b"null", True: b"true", False: b"false"}
 _kombu_default: Callable[[Any], Any] = kombu_json.JSONEncoder().default
 _encode_json = json.JSONEncoder(default=_default).encode
 _plain_decoder = json.JSONDecoder().decode
@@ -76,6 +77,8 @@ def dumps_json(value: Any) -> bytes:
     Raises:
         EncodeError: JSON cannot carry it.
     """
+    if value is None or value is True or value is False:  # as most tasks return
+        return _CONSTANTS[value]
     try:
         return _encode_json(value).encode()
     except EncodeError:
@@ -212,7 +215,8 @@ def decompress(body: bytes, content_type: str) -> bytes:
     return inflated
 
 
-_STRINGS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# A string that never ends goes to the end of the text, lest it is looked for from each of its quotes.
+_STRINGS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 

@@ -29,20 +29,33 @@ PATIENCE = {
 }
 
 
-def connection(url: str | None = None) -> Connection:
-    """Return a connection to that broker; to the one of BROKER_URL when none is given.
+def connection(url: str | None = None, **more: Any) -> Connection:
+    """Return a connection to that broker; when none is given, to the one that messages are sent to.
+
+    `more` are transport options beside BROKER_TRANSPORT_OPTIONS.
 
     Raises:
         djqueue.exceptions.ImproperlyConfigured: the broker lives in this process only.
     """
-    url = url or settings.BROKER_URL
-    if brokers.broker(url).capabilities.in_process:
+    broker = brokers.broker(url)
+    url = broker.url
+    if broker.capabilities.in_process:
         raise ImproperlyConfigured(f"{url} is a broker inside this process; kombu cannot connect to it.")
-    options: dict[str, Any] = {**PATIENCE, **settings.BROKER_TRANSPORT_OPTIONS}
+    usual = PATIENCE if broker.kombu_defaults is None else broker.kombu_defaults
+    options: dict[str, Any] = {**usual, **settings.BROKER_TRANSPORT_OPTIONS, **more}
+    timeout = options.get("socket_connect_timeout", PATIENCE["socket_connect_timeout"])
     made: Connection = Connection(  # type: ignore[no-untyped-call]
-        url, transport_options=options, connect_timeout=options["socket_connect_timeout"]
+        url,
+        transport_options=options,
+        connect_timeout=timeout,
+        **broker.kombu_arguments,
     )
     return made
+
+
+def errors_of(made: Connection) -> tuple[type[BaseException], ...]:
+    """Return what kombu and its drivers raise over this connection when the broker is away."""
+    return (OSError, KombuError, *made.connection_errors, *made.channel_errors)
 
 
 @contextmanager
@@ -50,7 +63,7 @@ def library_errors(made: Connection) -> Iterator[None]:
     """Turn what kombu and its drivers raise when the broker is away into `OperationalError`."""
     try:
         yield
-    except (OSError, KombuError, *made.connection_errors, *made.channel_errors) as error:
+    except errors_of(made) as error:
         if isinstance(error, OperationalError):
             raise
         address = masked(settings.BROKER_URL)

@@ -30,10 +30,13 @@ class Delivery:
 
     `tag` names the delivery to its source (unique in the source's lifetime, at most 100 bytes of text);
     `starts` is how many times running this message was begun before this delivery without an end
-    (crashes only: give-backs do not count); `redelivered` tells that it was handed out before.
+    (crashes only: give-backs do not count); `redelivered` tells that it was handed out before. `holder` is
+    the name under which the broker knows who holds the message, where another process may answer for it.
     """
 
-    __slots__ = ("exchange", "message", "queue", "redelivered", "routing_key", "settled", "starts", "tag")
+    __slots__ = (
+        *("exchange", "holder", "message", "queue", "redelivered", "routing_key", "settled", "starts", "tag"),
+    )
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Delivery:
         routing_key: str = "",
     ) -> None:
         self.tag = tag
+        self.holder = ""
         self.queue = queue
         self.message = message
         self.starts = starts
@@ -54,6 +58,11 @@ class Delivery:
         self.exchange = exchange
         self.routing_key = routing_key or queue
         self.settled = False
+
+    @property
+    def receipt(self) -> str:
+        """What a child needs to answer for the message itself, see `Transactions.finishing`."""
+        return f"{self.tag}@{self.holder}"
 
     def delivery_info(self) -> dict[str, object]:
         """Return what tasks see as `request.delivery_info` (Celery's four keys and the queue)."""
@@ -65,9 +74,9 @@ class Delivery:
             "queue": self.queue,
         }
 
-    def ack(self) -> Settlement:
-        """Done with: the message leaves the broker."""
-        return self._settle(Settlement(self, How.ACK))
+    def ack(self, *, early: bool = False) -> Settlement:
+        """Done with: the message leaves the broker; `early`: before its task has run."""
+        return self._settle(Settlement(self, How.ACK, early=early))
 
     def release(self, *, started: bool = False) -> Settlement:
         """Give the message back to the head of its queue; `started` counts one start against it."""
@@ -95,6 +104,7 @@ class Settlement:
     delivery: Delivery
     how: How
     started: bool = False
+    early: bool = False
     due: float | None = None
     reason: str = ""
     detail: str = ""

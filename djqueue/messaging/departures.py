@@ -28,14 +28,30 @@ class Departure:
     """Messages on their way out, as their sender sees them: sent, waiting, or dropped.
 
     `is_written` tells that the messages are part of the transaction that is waited for; `policy` is how
-    often sending them is tried again.
+    often sending them is tried again; `first` is to be called before they are handed to the broker.
     """
 
-    __slots__ = ("_commits", "_error", "_is_sent", "is_written", "outgoing", "policy")
+    __slots__ = (
+        "_afterwards",
+        "_commits",
+        "_error",
+        "_first",
+        "_is_sent",
+        "is_written",
+        "outgoing",
+        "policy",
+    )
 
-    def __init__(self, outgoing: Sequence[Outgoing], policy: PublishPolicy = ONCE) -> None:
+    def __init__(
+        self,
+        outgoing: Sequence[Outgoing],
+        policy: PublishPolicy = ONCE,
+        first: Callable[[], None] | None = None,
+    ) -> None:
         self.outgoing = outgoing
         self.policy = policy
+        self._first = first
+        self._afterwards: list[Callable[[], None]] = []
         self.is_written = False
         self._is_sent = False
         self._commits: Sequence[Commit] = ()
@@ -68,10 +84,23 @@ class Departure:
             " first, or send with on_commit=False."
         )
 
+    def prepare(self) -> None:
+        """Do what has to be done before the broker gets the messages."""
+        if self._first is not None:
+            self._first()
+
+    def when_sent(self, then: Callable[[], None]) -> None:
+        """Call `then` once the messages have left; never, if they are dropped."""
+        self._afterwards.append(then)
+
     def mark_sent(self) -> None:
         """Note that the broker has the messages, unless they failed."""
         self._is_sent = self._error is None
         self._commits = ()
+        if self._is_sent:
+            afterwards, self._afterwards = self._afterwards, []
+            for then in afterwards:
+                then()
 
     def mark_failed(self, error: BaseException) -> None:
         """Note that the messages could not be handed to the broker."""

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from kombu.entity import Exchange, Queue
-
+from djqueue.messaging import brokers
 from djqueue.messaging.connections import connection
 from djqueue.messaging.urls import masked
 
 
 def described_queue(name: str) -> dict[str, Any]:
     """Return the queue as kombu describes it."""
-    queue = Queue(name, Exchange(name, type="direct"), routing_key=name)
-    described: dict[str, Any] = queue.as_dict(recurse=True)
+    described: dict[str, Any] = brokers.queues().get(name).as_dict(recurse=True)
     return described
 
 

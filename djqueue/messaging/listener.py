@@ -31,6 +31,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 MOST_WAITING = 1_000
 #: a worker that stops waits at most so long for this thread, seconds
 LAST_MOMENTS = 2.0
+#: a worker that starts waits at most so long until it can be spoken to, seconds
+FIRST_MOMENTS = 2.0
 
 
 class Listener:
@@ -42,12 +44,14 @@ class Listener:
         self._heard: deque[Command] = deque()
         self._thread = threading.Thread(target=self._live, name="djqueue-listener", daemon=True)
         self._stopping = threading.Event()
+        self._has_tried = threading.Event()  # it listens, or has told that it cannot
         self._is_deaf = False  # the broker is away, and that was told
         self._is_flooded = False  # so many commands wait that new ones are dropped, and that was told
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Begin to listen: what is sent to the node from now on is heard, unless its broker is away."""
         self._thread.start()
+        self._has_tried.wait(FIRST_MOMENTS)
 
     def heard(self, most: int) -> list[Command]:
         """Hand over up to `most` commands, oldest first (called by the loop)."""
@@ -75,13 +79,15 @@ class Listener:
                     if not self._is_deaf:
                         self._is_deaf = True
                         log_lines.deaf(str(error))
+                    self._has_tried.set()
                     self._stopping.wait(pause)
                     pause = min(pause * 2, LONGEST_PAUSE)
         finally:
-            brokers.broker().leave_thread()
+            brokers.broker_to_read().leave_thread()
 
     def _listen(self) -> None:
-        made = connection()
+        made = connection(brokers.broker_to_read().url)
+        made.heartbeat = settings.BROKER_HEARTBEAT or 0  # where there are none, nothing is done below
         with made, library_errors(made):
             consumer = Consumer(
                 made.default_channel,
@@ -95,7 +101,9 @@ class Listener:
                 if self._is_deaf:
                     self._is_deaf = False
                     log_lines.hears_again()
+                self._has_tried.set()
                 while not self._stopping.is_set():
+                    made.heartbeat_check()
                     try:
                         made.drain_events(timeout=ROUND)
                     except TimeoutError:

@@ -18,6 +18,11 @@ def recovered(count: int, started: int, owner: str) -> None:
     logger.warning("djq.recovered n=%d started=%d from=%s", count, started, escape(owner))
 
 
+def strays(count: int) -> None:
+    """Messages were given back that a claim had taken whose answer was lost with the connection."""
+    logger.warning("djq.broker.strays n=%d", count)
+
+
 def unreadable(queue: str, key: str, detail: str) -> None:
     """A message could not be read and was put aside as a dead letter."""
     logger.error(
@@ -43,6 +48,21 @@ def no_doorbell(reason: str) -> None:
 def subscriber_gone(subscriber: str) -> None:
     """A process that read events or remote control is gone; its queues went with it."""
     logger.info("djq.subscriber.gone name=%s", escape(subscriber))
+
+
+def pooled(alias: str) -> None:
+    """A pooler lends the worker sessions by turns: no lock and no wake-up, so leases and looking must do."""
+    logger.warning(
+        "djq.database.pooled alias=%s effect=%s remedy=%s",
+        escape(alias),
+        "no wake-ups, takeover by lease",
+        "BROKER_TRANSPORT_OPTIONS['direct_alias']",
+    )
+
+
+def results_not_announced(alias: str) -> None:
+    """A pooler is in between, so that whoever waits for a result looks for it again and again."""
+    logger.info("djq.result.pooled alias=%s effect=%s", escape(alias), "results are polled for")
 
 
 def lease_lost(held: int) -> None:
@@ -113,3 +133,33 @@ def flooded(method: str) -> None:
 def unreadable_command(error: str) -> None:
     """A message in the mailbox could not be read."""
     logger.warning("djq.control.unreadable error=%s", escape(error))
+
+
+def deaf_to_broadcasts(error: str) -> None:
+    """What is sent to everybody is not heard until Redis can be reached again."""
+    logger.warning("djq.broadcast.deaf error=%s", escape(error))
+
+
+def broadcasts_gone(count: int) -> None:
+    """A worker ends before it has run all that was sent to everybody; its copies end with it."""
+    logger.warning("djq.broadcast.gone messages=%d", count)
+
+
+def broadcast_dropped(queue: str) -> None:
+    """More was sent to everybody than a worker keeps; its oldest copy was dropped."""
+    logger.error("djq.broadcast.dropped queue=%s", escape(queue))
+
+
+def declared_otherwise(queue: str, detail: str) -> None:
+    """A queue exists with other arguments than ours; it is used as it is."""
+    logger.warning("djq.queue.declared_otherwise queue=%s detail=%s", escape(queue), escape(detail))
+
+
+def not_fetching(error: str) -> None:
+    """Nothing can be fetched from the broker; it is tried again until it is back."""
+    logger.warning("djq.broker.not_fetching error=%s", escape(error))
+
+
+def fetching_again() -> None:
+    """Messages are fetched from the broker again."""
+    logger.info("djq.broker.fetching_again")

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any
@@ -122,18 +123,21 @@ def send_command(producer: Producer, command: Command, timeout: float | None) ->
 def send_reply(producer: Producer, reply: Reply) -> None:
     """Publish the reply, in JSON whatever the settings: every client reads it.
 
+    In Redis it expires after `CONTROL_QUEUE_EXPIRES`, should the client be gone and nobody read it.
+
     Raises:
         kombu.exceptions.EncodeError: the content cannot be written.
     """
     exchange = Exchange(reply.exchange, type="direct", durable=False, delivery_mode="transient")
-    producer.publish(
-        {reply.node: reply.content},
-        exchange=exchange.name,
-        routing_key=reply.routing_key,
-        declare=[exchange],
-        headers={"ticket": reply.ticket, "clock": brokers.clock.forward()},
-        serializer="json",
-    )
+    with _expiring(producer, f"{reply.routing_key}.{reply.exchange}"):
+        producer.publish(
+            {reply.node: reply.content},
+            exchange=exchange.name,
+            routing_key=reply.routing_key,
+            declare=[exchange],
+            headers={"ticket": reply.ticket, "clock": brokers.clock.forward()},
+            serializer="json",
+        )
 
 
 def command_exchange() -> Exchange:
@@ -173,6 +177,23 @@ def reply_queue(client: str) -> Queue:
         auto_delete=True,
         expires=settings.CONTROL_QUEUE_EXPIRES or None,
     )
+
+
+@contextmanager
+def _expiring(producer: Producer, queue: str) -> Iterator[None]:
+    """Let what is published to the queue inside the block expire, where a queue is a key in Redis.
+
+    kombu does so for queues that the channel has declared with an expiry. It is to forget the queue
+    afterwards, or the channel would remember every client that has ever asked. Elsewhere queues expire as
+    wholes, and an exclusive one could not be declared here.
+    """
+    expires = settings.CONTROL_QUEUE_EXPIRES
+    if not expires or producer.connection.transport.driver_type != "redis":
+        yield
+        return
+    producer.channel.queue_declare(queue, arguments={"x-expires": int(expires * 1000)})
+    yield
+    producer.channel.queue_declare(queue)
 
 
 def _read(body: Any) -> Command | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from django.core.exceptions import SynchronousOnlyOperation
 
@@ -43,10 +43,17 @@ def send(call: Call, *, on_commit: bool | None = None, using: Using = None) -> D
     return send_many([call], on_commit=on_commit, using=using)
 
 
-def send_many(calls: Iterable[Call], *, on_commit: bool | None = None, using: Using = None) -> Departure:
+def send_many(
+    calls: Iterable[Call],
+    *,
+    on_commit: bool | None = None,
+    using: Using = None,
+    first: Callable[[], None] | None = None,
+) -> Departure:
     """Send the calls, in order and in one go; as `send` otherwise. One departure stands for all of them.
 
-    The first call's `retry` and `retry_policy` say how often sending is tried again.
+    The first call's `retry` and `retry_policy` say how often sending is tried again. `first` is called right
+    before the broker gets the messages; what it raises, sending raises.
     """
     broker = brokers.broker()
     alias = broker.capabilities.transactional_alias
@@ -54,21 +61,28 @@ def send_many(calls: Iterable[Call], *, on_commit: bool | None = None, using: Us
         _refuse_in_event_loop(broker)
     calls = list(calls)
     policy = calls[0].publish_policy if calls else ONCE
-    departure = Departure([prepare(call) for call in calls], policy)
+    departure = Departure([prepare(call) for call in calls], policy, first)
     waits = settings.TASK_ON_COMMIT if on_commit is None else on_commit
     transactions = departures.open_transactions(using, home=alias) if waits else []
     if not waits and alias is not None and departures.is_inside_transaction(alias):
-        raise OperationalError(
-            f"on_commit is off, but the broker is {broker!r} and a transaction is open on {alias!r}: what is "
-            "written there leaves with the transaction and not before. Leave the atomic block first, or let "
-            "the task be sent on commit."
-        )
-    if transactions:
+        if broker.transactions is None or broker.transactions.has_one_writer:
+            raise OperationalError(
+                f"on_commit is off, but the broker is {broker!r} and a transaction is open on {alias!r}, "
+                "which has one writer at a time: the task leaves with the transaction and not before. Leave "
+                "the atomic block first, or let the task be sent on commit."
+            )
+        with broker.transactions.beside():
+            broker.send_patiently(departure.outgoing, policy)
+        _announce(departure.outgoing)
+        departure.mark_sent()
+    elif transactions:
         if [connection.alias for connection in transactions] == [alias]:
+            departure.prepare()
             broker.send_many(departure.outgoing)
             departure.is_written = True
         departures.hold(departure, transactions, _leave)
     else:
+        departure.prepare()
         _hand_over(broker, departure.outgoing, policy)
         _announce(departure.outgoing)
         departure.mark_sent()
@@ -97,13 +111,20 @@ def prepare(call: Call) -> Outgoing:
     return Outgoing(seal(parts), destination, call.due)
 
 
-def publish(outgoing: Sequence[Outgoing], broker: Broker | None = None) -> None:
+def publish(outgoing: Sequence[Outgoing], once: str | None = None) -> None:
     """Hand the messages to the broker now (a database broker: within the transaction that is open on it).
+
+    What was published under the name `once` before, by whatever process, is not published again, if the
+    broker can tell.
 
     Raises:
         djqueue.exceptions.OperationalError: the broker could not be reached or refused.
     """
-    (broker or brokers.broker()).send_many(outgoing)
+    broker = brokers.broker()
+    if once is None:
+        broker.send_many(outgoing)
+    else:
+        broker.send_once(outgoing, once)
     _announce(outgoing)
 
 
@@ -121,6 +142,8 @@ def _leave(ready: Sequence[Departure]) -> None:
     waiting = [departure for departure in ready if not departure.is_written]
     try:
         if waiting:
+            for departure in waiting:
+                departure.prepare()
             outgoing = [one for departure in waiting for one in departure.outgoing]
             _hand_over(brokers.broker(), outgoing, waiting[0].policy)
     except BaseException as error:

@@ -11,6 +11,11 @@ _PASSWORD = re.compile(r"(?P<before>://[^/?#]*?:)(?P<password>[^/?#]*)(?=@)")
 _SECRET_OPTION = re.compile(
     r"(?P<before>[?&][^=&#]*(?:password|passwd|secret|token)[^=&#]*=)[^&#]*", re.IGNORECASE
 )
+#: in connection strings of Azure's, and in the addresses that their signatures become part of
+_AZURE = re.compile(
+    r"(?P<before>\b(?:AccountKey|SharedAccessSignature)=(?=[^;\s])|[?&]sig=)(?:(?<=[?&]sig=)[^;&#\s]*|[^;\s]*)",
+    re.IGNORECASE,
+)
 MASK = "**"
 
 
@@ -22,4 +27,5 @@ def scheme(url: str) -> str:
 def masked(url: str) -> str:
     """Return the URL with every password in it replaced."""
     without_password = _PASSWORD.sub(rf"\g<before>{MASK}", url)
-    return _SECRET_OPTION.sub(rf"\g<before>{MASK}", without_password)
+    without_options = _SECRET_OPTION.sub(rf"\g<before>{MASK}", without_password)
+    return _AZURE.sub(rf"\g<before>{MASK}", without_options)

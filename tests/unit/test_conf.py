@@ -164,7 +164,7 @@ def test_unknown_names_are_problems_with_a_guess() -> None:
         ("TASK_ACKS_LATE", "yes", "must be True or False"),
         ("TASK_ACKS_LATE", 1, "must be True or False"),
         ("BROKER_URL", "", "must be text"),
-        ("BROKER_URL", ["a"], "must be text"),
+        ("BROKER_URL", ["amqp://a", 1], "must be text"),
         ("ACCEPT_CONTENT", "json", "must be a list of text, not one text"),
         ("ACCEPT_CONTENT", [1], "must be a list of text"),
         ("ACCEPT_CONTENT", 5, "must be a list of text"),

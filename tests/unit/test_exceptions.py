@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from djqueue import exceptions
 from djqueue.conf import settings
 from djqueue.core.serialization import dumps_json, loads_json
+from djqueue.core.wire_exceptions import class_from_wire, exception_from_wire, exception_to_wire, wire_name
 from djqueue.exceptions import (
     DjqueueError,
     MaxRetriesExceededError,
@@ -30,10 +31,6 @@ from djqueue.exceptions import (
     Retry,
     SecurityError,
     SoftTimeLimitExceeded,
-    class_from_wire,
-    exception_from_wire,
-    exception_to_wire,
-    wire_name,
 )
 
 OURS = [
@@ -187,6 +184,7 @@ def test_an_unknown_class_is_a_remote_error_that_says_what_it_was(wire: dict[str
     back = exception_from_wire(wire)
     assert isinstance(back, RemoteError)
     assert wire["exc_type"] in str(back)
+    assert repr(back).startswith(f"{wire['exc_type']}(")
     again = exception_to_wire(back)
     assert (again["exc_type"], again["exc_module"]) == (back.exc_type, back.exc_module)
 
@@ -249,6 +247,11 @@ def test_any_wire_form_becomes_an_exception_that_can_be_shown(wire: Any) -> None
     assert isinstance(exc, BaseException)
     assert isinstance(str(exc), str)
     assert repr(exc)
+
+
+def test_the_message_of_a_retry_may_be_anything() -> None:
+    back = exception_from_wire({"exc_type": "Retry", "exc_message": [7], "exc_module": "celery.exceptions"})
+    assert str(back) == "7"
 
 
 def test_an_exception_that_arrives_as_itself_is_passed_on() -> None:

@@ -15,8 +15,9 @@ from threading import RLock
 from typing import Any
 from weakref import WeakSet
 
-from djqueue.core.messages import Outgoing
+from djqueue.core.messages import Destination, Outgoing
 from djqueue.exceptions import OperationalError
+from djqueue.messaging import brokers
 from djqueue.messaging.contract import Broker, Capabilities, Source, Watch
 from djqueue.messaging.delivery import Delivery, How, Settlement
 
@@ -64,7 +65,14 @@ class MemoryBroker(Broker):
     """Queues in the memory of this process, one set of them for each URL."""
 
     capabilities = Capabilities(
-        delays=True, counts_starts=True, keeps_dead_letters=True, fences=True, in_process=True
+        delays=True,
+        counts_starts=True,
+        keeps_dead_letters=True,
+        fences=True,
+        in_process=True,
+        by_age=True,
+        shortest_delay=0.0,
+        keeps_unconsumed_delays=True,
     )
 
     def __init__(self, url: str) -> None:
@@ -80,20 +88,22 @@ class MemoryBroker(Broker):
         """Put the messages into their queues.
 
         Raises:
-            djqueue.exceptions.OperationalError: one names an exchange and no queue.
+            djqueue.exceptions.OperationalError: one goes to an exchange to which nothing is bound.
         """
+        filled: set[str] = set()
         with self._lock:
             for one in outgoing:
-                place = one.destination
-                queue = place.queue or ("" if place.exchange else place.routing_key)
-                if not queue:
+                queues = _queues_for(one.destination)
+                if not queues:
                     raise OperationalError(
-                        f"{self!r} knows queues only, and the message goes to the exchange"
-                        f" {place.exchange!r}. Name the queue (queue=…)."
+                        f"No queue is bound to exchange {one.destination.exchange!r} with routing key"
+                        f" {one.destination.routing_key!r}: name the queue, or declare it in"
+                        " DJQUEUE['TASK_QUEUES']."
                     )
-                kept = Kept(_priority(one), next(self._numbers), queue, one.pack())
-                self.put(kept, one.due)
-        self.wake({one.destination.queue or one.destination.routing_key for one in outgoing})
+                for queue in queues:
+                    self.put(Kept(_priority(one), next(self._numbers), queue, one.pack()), one.due)
+                filled.update(queues)
+        self.wake(filled)
 
     def source(self, queues: Sequence[str], consumer: str) -> MemorySource:
         """Return a source that receives from `queues`."""
@@ -242,6 +252,15 @@ class MemorySource(Source):
         due = self._broker.next_due(self.queues)
         return ROUND if due is None else min(max(due - time.time(), 0.0), ROUND)
 
+    def add_queue(self, queue: str) -> None:
+        """Receive from the queue as well."""
+        self.queues = tuple(dict.fromkeys((*self.queues, queue)))
+        self.wake()
+
+    def cancel_queue(self, queue: str) -> None:
+        """Receive nothing more from the queue."""
+        self.queues = tuple(one for one in self.queues if one != queue)
+
     def close(self) -> None:
         """Give back everything unsettled, uncounted, and leave."""
         self._broker.leave(self)
@@ -255,6 +274,10 @@ class MemorySource(Source):
 
 def _nobody() -> None:
     """Wake nobody: the source is not open."""
+
+
+def _queues_for(place: Destination) -> list[str]:
+    return brokers.queues().matching(place) if place.exchange else [place.routing_key]
 
 
 def _priority(outgoing: Outgoing) -> int:

@@ -54,7 +54,9 @@ def test_options_get_their_names_in_the_call() -> None:
 
 
 def test_a_queue_may_be_kombus() -> None:
-    assert asked(PLAN, (), {}, {"queue": Queue("emails")}).queue == "emails"
+    assert asked(PLAN, (), {}, {"queue": Queue("emails")}).queue.name == "emails"
+    with pytest.raises(TypeError, match="queue must be a name, or kombu's Queue; it is 5"):
+        asked(PLAN, (), {}, {"queue": 5})
 
 
 @pytest.mark.parametrize(

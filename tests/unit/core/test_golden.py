@@ -95,8 +95,8 @@ def decompress_if_needed(message: WireMessage) -> bytes:
 
 def test_without_reply_to_the_address_of_the_thread_is_given_as_celery_does() -> None:
     message = protocol.encode(asked(Plan("golden.add"), (), {}, {}))
-    assert message.properties["reply_to"] == names.thread_oid()
-    assert UUID(names.thread_oid()).version == 3
+    assert message.properties["reply_to"] == names.reply_address()
+    assert UUID(names.reply_address()).version == 3
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -10,7 +10,7 @@ from kombu.entity import Exchange, Queue
 
 from djqueue.core.calls import Plan, asked
 from djqueue.core.messages import Destination
-from djqueue.core.routing import Router
+from djqueue.core.routing import Router, topic_matches
 
 
 def queue(routes: Any, name: str = "shop.tasks.mail", **options: Any) -> str | None:
@@ -128,3 +128,26 @@ def test_destinations_of_a_name_are_found_without_a_call() -> None:
     assert router.destination("shop.x").queue == "shop"
     assert router.destination("other").queue == "default"
     assert router.destination("shop.x", {"queue": "mine", "exchange": None}).queue == "mine"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "routing_key", "matches"),
+    [
+        ("a.b", "a.b", True),
+        ("a.b", "a.b.c", False),
+        ("*.b", "a.b", True),
+        ("*", "a.b", False),
+        ("#", "a.b", True),
+        ("#", "", True),
+        ("a.#", "a", True),
+        ("a.#", "a.b.c", True),
+        ("a.#", "b.a", False),
+        ("#.c", "a.b.c", True),
+        ("a.#.c", "a.c", True),
+        ("a.#.*.c", "a.b.c", True),
+        ("a.#.*.c", "a.c", False),
+        ("#.#.#", "a", True),
+    ],
+)
+def test_topics_match_as_in_amqp(pattern: str, routing_key: str, matches: bool) -> None:
+    assert topic_matches(pattern, routing_key) is matches

@@ -213,6 +213,13 @@ def test_deeper_json_is_refused(depth: int, pair: tuple[bytes, bytes]) -> None:
         loads_json(pair[0] * depth + inner + pair[1] * depth)
 
 
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("end", [b"", b"\\"])
+def test_a_text_that_never_ends_is_not_looked_at_for_ever(end: bytes) -> None:
+    with pytest.raises(DecodeError, match="cannot be read as JSON"):
+        loads_json(b"[]" * 600 + b'"' + b'\\"' * 500_000 + end)
+
+
 def test_brackets_in_texts_and_many_small_lists_are_no_depth() -> None:
     assert loads_json(json.dumps(["[" * 10_000, '\\"[[' * 500, [[]] * 5000]))
 

@@ -31,21 +31,21 @@ def test_a_sender_signs_with_process_and_host() -> None:
     assert names.origin() == f"gen{os.getpid()}@{socket.gethostname()}"
 
 
-def test_each_thread_has_its_own_lasting_address_for_replies() -> None:
+def test_all_threads_have_one_lasting_address_for_replies() -> None:
     found: list[str] = []
-    thread = threading.Thread(target=lambda: found.extend([names.thread_oid(), names.thread_oid()]))
+    thread = threading.Thread(target=lambda: found.append(names.reply_address()))
     thread.start()
     thread.join()
-    assert found[0] == found[1] != names.thread_oid() == names.thread_oid()
+    assert found == [names.reply_address()] == [names.reply_address()]
     assert UUID(found[0]).version == 3
 
 
 def test_a_forked_child_signs_and_answers_under_its_own_name() -> None:
-    before = names.origin(), names.thread_oid()
+    before = names.origin(), names.reply_address()
     read, write = os.pipe()
     child = os.fork()
     if not child:
-        os.write(write, f"{names.origin()} {names.thread_oid()}".encode())
+        os.write(write, f"{names.origin()} {names.reply_address()}".encode())
         os._exit(0)
     os.waitpid(child, 0)
     origin, oid = os.read(read, 1000).decode().split()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from djqueue.messaging.transports.database.bindings import _lets_through
+from djqueue.messaging.queues import lets_through
 
 
 @pytest.mark.parametrize(
@@ -29,4 +29,4 @@ from djqueue.messaging.transports.database.bindings import _lets_through
     ],
 )
 def test_keys_and_patterns(kind: str, pattern: str, key: str, through: bool) -> None:
-    assert _lets_through(kind, pattern, key) is through
+    assert lets_through(kind, pattern, key) is through

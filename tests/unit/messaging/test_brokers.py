@@ -6,6 +6,7 @@ Settings and URLs go in; brokers are asked what they are called and what they ca
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -71,10 +72,24 @@ def test_the_router_follows_the_settings() -> None:
         assert brokers.router().place(call).queue == "special"
 
 
-@pytest.mark.parametrize("url", ["djnago://default", "kafka://host", "nonsense"])
+@pytest.mark.parametrize("url", ["djnago://default", "nats://host", "nonsense"])
 def test_an_unknown_scheme_names_the_supported_ones(url: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"Supported are .*django://.*memory://"):
         brokers.broker(url)
+
+
+def test_a_broker_whose_library_is_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    monkeypatch.delitem(sys.modules, "kombu.transport.confluentkafka", raising=False)
+    with pytest.raises(ImproperlyConfigured, match=r"pip install 'djqueue\[confluentkafka\]'"):
+        brokers.broker("kafka://host")
+
+
+def test_what_kombu_knows_is_reached_through_it() -> None:
+    known = brokers.broker("filesystem://")
+    assert type(known).__name__ == "GenericBroker"
+    assert known.capabilities.exchanges == {"direct", "topic", "fanout"}
+    assert brokers.broker("sqla+sqlite:///x.db").capabilities.exchanges == {"direct", "topic"}
 
 
 def test_a_scheme_that_is_nearly_right_is_suggested_and_the_password_kept_secret() -> None:
@@ -115,10 +130,10 @@ def test_a_database_in_memory_serves_no_worker(database: Callable[..., None]) ->
     assert problems(broker) == [("sqlite_memory", logging.ERROR)]
 
 
-def test_a_server_serves_no_worker_yet(database: Callable[..., None]) -> None:
+def test_a_database_that_cannot_lock_rows_serves_no_worker(database: Callable[..., None]) -> None:
     database("server", ENGINE="django.db.backends.dummy")
     broker = brokers.broker("django://server")
-    with pytest.raises(ImproperlyConfigured, match="workers receive from SQLite files only"):
+    with pytest.raises(ImproperlyConfigured, match="workers receive from PostgreSQL, MySQL, MariaDB and SQL"):
         broker.source(["default"], "worker")
     assert problems(broker) == []
 

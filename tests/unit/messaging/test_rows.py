@@ -14,7 +14,7 @@ import pytest
 from djqueue.core.messages import Destination, Outgoing, WireMessage
 from djqueue.core.serialization import LARGEST
 from djqueue.exceptions import EncodeError
-from djqueue.messaging.transports.database import rows
+from djqueue.messaging.tables import rows
 
 
 def row(headers: dict[str, Any], properties: dict[str, Any] | None = None) -> dict[str, Any]:

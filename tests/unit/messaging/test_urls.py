@@ -20,6 +20,15 @@ from djqueue.messaging.urls import masked, scheme
         ("sqs://?aws_secret=x&region=eu", "sqs://?aws_secret=**&region=eu"),
         ("redis://host/0?password=s3cret#x", "redis://host/0?password=**#x"),
         ("django://Default", "django://Default"),
+        (
+            "azureblockblob://AccountName=shop;AccountKey=s3/cr+et==;EndpointSuffix=core.windows.net",
+            "azureblockblob://AccountName=shop;AccountKey=**;EndpointSuffix=core.windows.net",
+        ),
+        (
+            "azureblockblob://BlobEndpoint=https://shop;SharedAccessSignature=sv=1&sig=s3cret%3D",
+            "azureblockblob://BlobEndpoint=https://shop;SharedAccessSignature=**",
+        ),
+        ("to /celery?sv=1&sig=s3cret%3D&se=2 timed out", "to /celery?sv=1&sig=**&se=2 timed out"),
         ("memory", "memory"),
     ],
 )
