@@ -18,9 +18,8 @@ from typing import Any
 import pytest
 import redis
 
-from djqueue import enqueue_many
 from djqueue.conf import settings
-from djqueue.exceptions import OperationalError, WorkerLostError
+from djqueue.exceptions import WorkerLostError
 from djqueue.messaging import brokers
 from tests.project import tasks
 from tests.support import ledger as ledgers
@@ -28,57 +27,24 @@ from tests.support import proctree
 from tests.support.ledger import Ledger, check
 from tests.support.processes import Command, Processes
 from tests.support.servers import Server, provide
+from tests.support.site import WAIT, Site
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
 
-WAIT = 60.0
 
-
-class Site:
-    """A project on Redis: workers, a producer with its ledger, and what is in the server."""
+class RedisSite(Site):
+    """A project on Redis, and what is in the server."""
 
     def __init__(self, processes: Processes, server: Server, ledger: Ledger, lease: float) -> None:
-        self.processes = processes
-        self.server = server
-        self.ledger = ledger
-        self.settings: dict[str, Any] = {
-            "BROKER_URL": server.url,
-            "RESULT_BACKEND": server.url,
-            "BROKER_TRANSPORT_OPTIONS": {"lease": lease},
-        }
-        self.client: Any = redis.Redis.from_url(server.url, decode_responses=True)
-
-    def worker(self, name: str = "one", *flags: str) -> Command:
-        """Start a worker and wait until it works."""
-        command = self.processes.start(
-            "runworker", "-c", "2", "-n", f"{name}@%h", *flags, settings=self.settings
+        options = {"lease": lease}
+        super().__init__(
+            processes,
+            ledger,
+            {"BROKER_URL": server.url, "RESULT_BACKEND": server.url, "BROKER_TRANSPORT_OPTIONS": options},
         )
-        command.wait_for_line("djq.worker.ready", within=30)
-        return command
-
-    def send(self, count: int, seconds: float) -> None:
-        """Send `count` recording tasks of `seconds` each."""
-        for result in enqueue_many([tasks.record.s(str(self.ledger.path), seconds) for _ in range(count)]):
-            self.ledger.note(ledgers.ACCEPTED, result.id)
-
-    def send_one(self, seconds: float) -> None:
-        """Send one such task; note whether it was accepted."""
-        try:
-            result = tasks.record.delay(str(self.ledger.path), seconds)
-        except OperationalError:
-            self.ledger.note(ledgers.RAISED)
-        else:
-            self.ledger.note(ledgers.ACCEPTED, result.id)
-
-    def ends(self) -> int:
-        return len(set(self.ledger.ids(ledgers.ENDED)))
-
-    def wait_for_ends(self, count: int) -> None:
-        wait_until(lambda: self.ends() >= count, WAIT, f"{count} tasks to end")
-
-    def wait_for_starts(self, count: int) -> None:
-        wait_until(lambda: len(self.ledger.ids(ledgers.STARTED)) >= count, WAIT, f"{count} starts of tasks")
+        self.server = server
+        self.client: Any = redis.Redis.from_url(server.url, decode_responses=True)
 
     def wait_until_drained(self) -> None:
         def drained() -> bool:
@@ -102,8 +68,8 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def site(processes: Processes, server: Server, tmp_path: Path) -> Iterator[Site]:
-    made = Site(processes, server, Ledger(tmp_path / "ledger"), lease=3.0)
+def site(processes: Processes, server: Server, tmp_path: Path) -> Iterator[RedisSite]:
+    made = RedisSite(processes, server, Ledger(tmp_path / "ledger"), lease=3.0)
     with settings.override(**made.settings):
         yield made
     made.client.close()
@@ -114,7 +80,7 @@ def grandchildren(worker: Command) -> list[int]:
     return [pid for nursery in worker.children() for pid in proctree.children(nursery)]
 
 
-def test_killed_children_lose_nothing_under_load(site: Site) -> None:
+def test_killed_children_lose_nothing_under_load(site: RedisSite) -> None:
     kills = 5
     site.send(300, 0.01)
     worker = site.worker()
@@ -131,7 +97,7 @@ def test_killed_children_lose_nothing_under_load(site: Site) -> None:
     assert site.leftovers() == set()
 
 
-def test_killed_workers_lose_nothing_under_load(site: Site) -> None:
+def test_killed_workers_lose_nothing_under_load(site: RedisSite) -> None:
     kills = 4
     site.send(400, 0.01)
     worker = site.worker()
@@ -150,7 +116,7 @@ def test_killed_workers_lose_nothing_under_load(site: Site) -> None:
     assert site.leftovers() == set()
 
 
-def test_another_worker_on_the_machine_takes_over_within_two_seconds(site: Site) -> None:
+def test_another_worker_on_the_machine_takes_over_within_two_seconds(site: RedisSite) -> None:
     doomed = site.worker("doomed")
     result = tasks.die_with_worker.delay(str(site.ledger.path), doomed.pid)
     wait_until(lambda: site.ledger.ids(ledgers.STARTED), WAIT, "the task to start")
@@ -162,13 +128,13 @@ def test_another_worker_on_the_machine_takes_over_within_two_seconds(site: Site)
     assert result.get(timeout=WAIT) == 2
 
 
-def test_a_frozen_worker_is_taken_over_and_does_no_harm_when_it_thaws(site: Site) -> None:
+def test_a_frozen_worker_is_taken_over_and_does_no_harm_when_it_thaws(site: RedisSite) -> None:
     frozen = site.worker("frozen")
     site.send(2, 2.0)
     wait_until(lambda: len(site.ledger.ids(ledgers.STARTED)) == 2, WAIT, "both children to be busy")
     site.send(20, 0.01)
-    heir = site.worker("heir")
     frozen.stop()
+    heir = site.worker("heir")
     site.wait_for_ends(22)
     frozen.cont()
     site.send(50, 0.01)
@@ -183,7 +149,7 @@ def test_a_frozen_worker_is_taken_over_and_does_no_harm_when_it_thaws(site: Site
     assert site.leftovers() == set()
 
 
-def test_a_task_that_outlives_many_leases_is_started_once(site: Site) -> None:
+def test_a_task_that_outlives_many_leases_is_started_once(site: RedisSite) -> None:
     site.settings["BROKER_TRANSPORT_OPTIONS"] = {"lease": 1.0}
     worker, other = site.worker("one"), site.worker("two")
     site.send(2, 5.0)
@@ -193,7 +159,7 @@ def test_a_task_that_outlives_many_leases_is_started_once(site: Site) -> None:
     assert worker.terminate() == other.terminate() == 0
 
 
-def test_a_task_that_always_kills_its_child_ends_as_a_dead_letter(site: Site, tmp_path: Path) -> None:
+def test_a_task_that_always_kills_its_child_ends_as_a_dead_letter(site: RedisSite, tmp_path: Path) -> None:
     worker = site.worker()
     poison = tasks.die.delay(str(tmp_path / "poison"), 1_000)
     site.send(100, 0.01)
@@ -206,7 +172,7 @@ def test_a_task_that_always_kills_its_child_ends_as_a_dead_letter(site: Site, tm
     assert worker.terminate() == 0
 
 
-def test_healthy_tasks_beside_killed_workers_are_never_buried(site: Site) -> None:
+def test_healthy_tasks_beside_killed_workers_are_never_buried(site: RedisSite) -> None:
     worker = site.worker()
     site.send(100, 0.02)
     for _ in range(6):  # one more than TASK_MAX_DELIVERIES
@@ -221,7 +187,7 @@ def test_healthy_tasks_beside_killed_workers_are_never_buried(site: Site) -> Non
 # The server
 
 
-def test_a_server_that_is_killed_and_started_again_costs_nothing(site: Site) -> None:
+def test_a_server_that_is_killed_and_started_again_costs_nothing(site: RedisSite) -> None:
     worker, other = site.worker("one"), site.worker("two")
     site.send(300, 0.01)
     for outage in range(2):
@@ -242,7 +208,7 @@ def test_a_server_that_is_killed_and_started_again_costs_nothing(site: Site) -> 
     assert site.leftovers() == set()
 
 
-def test_a_server_that_freezes_for_longer_than_a_lease_costs_nothing(site: Site) -> None:
+def test_a_server_that_freezes_for_longer_than_a_lease_costs_nothing(site: RedisSite) -> None:
     worker, other = site.worker("one"), site.worker("two")
     site.send(4, 4.0)
     wait_until(lambda: len(site.ledger.ids(ledgers.STARTED)) == 4, WAIT, "four tasks to run")
@@ -257,7 +223,7 @@ def test_a_server_that_freezes_for_longer_than_a_lease_costs_nothing(site: Site)
     assert worker.terminate() == other.terminate() == 0
 
 
-def test_a_worker_ends_in_time_although_the_server_hangs(site: Site) -> None:
+def test_a_worker_ends_in_time_although_the_server_hangs(site: RedisSite) -> None:
     worker = site.worker()
     site.server.stop()
     try:
@@ -269,7 +235,7 @@ def test_a_worker_ends_in_time_although_the_server_hangs(site: Site) -> None:
         site.server.cont()
 
 
-def test_connections_that_are_killed_again_and_again_cost_nothing(site: Site) -> None:
+def test_connections_that_are_killed_again_and_again_cost_nothing(site: RedisSite) -> None:
     worker, other = site.worker("one"), site.worker("two")
     site.send(4, 3.0)
     wait_until(lambda: len(site.ledger.ids(ledgers.STARTED)) == 4, WAIT, "four tasks to run")

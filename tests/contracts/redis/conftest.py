@@ -7,6 +7,7 @@ Tests take `bench`: it sends, opens sources with options of their own, looks at 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -66,7 +67,7 @@ class Bench:
     def source(self, *queues: str, broker: RedisBroker | None = None, **options: Any) -> RedisSource:
         """Return an open source of a consumer that nobody else is."""
         made = (broker or self.broker(**{"lease": LEASE, **options})).source(
-            queues or ("default",), f"consumer-{next(self._names)}"
+            queues or ("default",), f"consumer-{os.getpid()}-{next(self._names)}"
         )
         self._sources.append(made)
         made.open(self.waiting.watch, self.waiting.wake)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -103,7 +104,8 @@ def test_topics_and_broadcasts_go_where_kombu_sends_them(bench: Bench, stock: Co
     ):
 
         def listen() -> list[Any]:
-            broker.send_many([Outgoing(outgoing("b").message, Destination("news", ""))])
+            with suppress(OperationalError):  # as long as nobody has subscribed
+                broker.send_many([Outgoing(outgoing("b").message, Destination("news", ""))])
             try:
                 stock.drain_events(timeout=0.2)
             except TimeoutError:
@@ -116,6 +118,12 @@ def test_topics_and_broadcasts_go_where_kombu_sends_them(bench: Bench, stock: Co
 def test_where_nothing_is_bound_nothing_is_sent_into_the_void(bench: Bench) -> None:
     with pytest.raises(OperationalError, match="No queue is bound to exchange 'nowhere'"):
         bench.broker().send_many([Outgoing(outgoing("a").message, Destination("nowhere", "key"))])
+
+
+def test_a_broadcast_that_nobody_hears_is_refused(bench: Bench, stock: Connection) -> None:
+    Queue("listener", Exchange("news", type="fanout"), auto_delete=True)(stock.channel()).declare()
+    with pytest.raises(OperationalError, match="No worker listens to the exchange 'news'"):
+        bench.broker().send_many([Outgoing(outgoing("a").message, Destination("news", ""))])
 
 
 def test_prefix_separator_and_steps_are_kombus(bench: Bench) -> None:

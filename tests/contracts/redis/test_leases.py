@@ -7,6 +7,7 @@ W03, W07, R02, R03, R11 and R20.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 import pytest
 
 from djqueue.exceptions import OperationalError
+from djqueue.messaging import boards, machines
 from djqueue.messaging.startboard import StartBoard
-from djqueue.messaging.transports.redis import boards, machines, scripts
+from djqueue.messaging.transports.redis import scripts
 from djqueue.messaging.transports.redis.connections import Wire
 from djqueue.messaging.transports.redis.recovery import Recovery
 from djqueue.messaging.transports.redis.scripts import Script
@@ -62,7 +64,7 @@ def test_what_a_silent_consumer_held_goes_to_others_when_its_lease_has_ended(
         ("a", True),
         ("b", True),
     ]
-    assert "djq.recovered n=3 started=0 from=consumer-0" in caplog.text
+    assert f"djq.recovered n=3 started=0 from=consumer-{os.getpid()}-0" in caplog.text
     assert gone.settle([one.ack() for one in held]) == held
     assert heir.settle([one.ack() for one in [newer, *taken]]) == []
     heir.close()
@@ -74,7 +76,7 @@ def test_only_what_was_begun_elsewhere_is_counted(bench: Bench, monkeypatch: pyt
     gone = elsewhere(bench, monkeypatch)
     a, _ = gone.receive(2)
     node = f"djq:node:{gone._lease.consumer}"
-    board = StartBoard.create(boards.path_of("consumer-0"), 4)
+    board = StartBoard.create(boards.path_of(f"consumer-{os.getpid()}-0"), 4)
     board.start(0, 1, a.tag.encode(), 1.0)
     wait_until(lambda: bench.client.hget(node, "started") == a.tag, 5, "for the lease's thread to note it")
     silence(gone)
@@ -190,6 +192,7 @@ def test_a_record_that_cannot_be_read_is_buried_by_whoever_takes_over(
 # The server
 
 
+@pytest.mark.slow
 def test_a_server_that_stops_for_longer_than_a_lease_makes_nobody_dead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -301,3 +304,13 @@ def test_a_full_server_refuses_at_once_and_is_drained(bench: Bench) -> None:
         bench.client.config_set("maxmemory", "0")
     bench.send("again", broker=broker)
     assert ids(bench.source().receive(10))[-1] == "again"
+
+
+def test_a_consumer_leaves_although_its_connections_have_died_unnoticed(bench: Bench) -> None:
+    bench.send("a")
+    source = bench.source()
+    assert ids(receive(source)) == ["a"]
+    bench.client.client_kill_filter(_type="normal", skipme=True)
+    source.close()
+    assert bench.client.keys("djq:leases") == bench.client.keys("djq:machine:*") == []
+    assert bench.client.llen("default") == 1

@@ -86,7 +86,7 @@ def test_a_message_whose_reply_was_lost_is_sent_once(bench: Bench, proxy: Proxy)
     warm_up(bench)
     broker = bench.broker(proxy.url)
     for turn in range(3):
-        proxy.lose_reply_to(name(scripts.PUSH))
+        proxy.lose_reply_to(b"LPUSH")  # one message is pushed without the script at first
         bench.send(f"one {turn}", broker=broker)
         assert proxy.has_lost_one
     proxy.lose_reply_to(name(scripts.PUSH))
@@ -101,6 +101,25 @@ def test_a_message_whose_reply_was_lost_is_sent_once(bench: Bench, proxy: Proxy)
         *(f"one {turn}" for turn in range(3)),
         *(f"many {number}" for number in range(100)),
     ]
+
+
+def test_a_message_whose_reply_was_lost_twice_is_sent_once(bench: Bench, proxy: Proxy) -> None:
+    warm_up(bench)
+    broker = bench.broker(proxy.url)
+    proxy.lose_reply_to(b"LPUSH", name(scripts.PUSH))
+    broker.send_patiently([outgoing("a")], PublishPolicy(max_retries=2))
+    assert proxy.has_lost_one
+    bench.send("b", broker=broker)
+    assert ids(bench.source().receive(10)) == ["a", "b"]
+
+
+def test_a_queue_whose_name_something_else_has_is_refused_at_once(bench: Bench) -> None:
+    bench.client.set("default", "a text")
+    with pytest.raises(OperationalError, match="Redis refused: WRONGTYPE"):
+        bench.send("a")
+    bench.client.delete("default")
+    bench.send("b")
+    assert ids(bench.source().receive(10)) == ["b"]
 
 
 def test_an_answer_whose_reply_was_lost_is_given_once(bench: Bench, proxy: Proxy) -> None:
@@ -205,3 +224,11 @@ def test_sending_outlives_a_server_that_is_away_for_a_moment(bench: Bench, proxy
     healer.join()
     assert time.monotonic() - sent_at >= 0.5
     assert bench.client.llen("default") == 2
+
+
+def test_what_is_sent_under_a_name_is_sent_once_by_whatever_process(bench: Bench) -> None:
+    messages = [outgoing("a"), outgoing("b", queue="other"), outgoing("c")]
+    for _ in range(3):
+        bench.broker().send_once(messages, "chord:g")
+    bench.broker().send_once([outgoing("d")], "chord:h")
+    assert sorted(ids(bench.source("default", "other").receive(10))) == ["a", "b", "c", "d"]

@@ -22,6 +22,7 @@ from redis.connection import (
 from redis.credentials import CredentialProvider
 from redis.sentinel import Sentinel
 
+from djqueue.core.broker_defaults import EMPTY
 from djqueue.exceptions import ImproperlyConfigured
 from djqueue.messaging.transports.redis.options import Options
 from djqueue.messaging.urls import masked, scheme
@@ -33,12 +34,19 @@ _CERT_REQS = {"CERT_REQUIRED": "required", "CERT_OPTIONAL": "optional", "CERT_NO
 #: what may stand behind the question mark, besides `ssl_…`
 _QUERY = ("db", "virtual_host", "username", "password", "client_name", "credential_provider")
 
+#: what says where a server is, and as whom one enters it
+_WAY_IN = ("host", "port", "path", "username", "password")
+
 
 class Address:
-    """Where a Redis is and how to get in. Makes connections; opens none."""
+    """Where a Redis is and how to get in. Makes connections; opens none.
 
-    def __init__(self, url: str, options: Options) -> None:
+    `defaults` are what the URL leaves open: user and password; if it names no host, also host, port and db.
+    """
+
+    def __init__(self, url: str, options: Options, defaults: Mapping[str, Any] = EMPTY) -> None:
         self.url = url
+        self._defaults = defaults
         name = scheme(url)
         if name not in SCHEMES:
             raise _wrong(url, f"its scheme is {name!r}; known are {', '.join(SCHEMES)}")
@@ -49,6 +57,7 @@ class Address:
             "socket_timeout": options.socket_timeout,
             "socket_connect_timeout": options.socket_connect_timeout,
             "client_name": options.client_name,
+            **{name: value for name, value in defaults.items() if name in ("username", "password")},
         }
         if name == "redis+socket":
             places = [self._read_socket(url)]
@@ -63,17 +72,31 @@ class Address:
         if options.credential_provider or "credential_provider" in self._arguments:
             self._give_provider(options.credential_provider or self._arguments["credential_provider"])
         self.db = int(self._arguments.get("db", 0))
-        tls = _tls(options.ssl) | ({"ssl": True} if name == "rediss" else {})
+        secured = ({"ssl": True} if options.ssl or name == "rediss" else {}) | tls(options.ssl)
         self._kind: Callable[..., AbstractConnection]
         if name == "sentinel":
             # The pool gives out none: it refuses after a number of connections, closed ones among them.
-            self._pool = self._ask_sentinels(places, options, tls)
+            self._pool = self._ask_sentinels(places, options, secured)
             self._kind, self._arguments = self._pool.connection_class, self._pool.connection_kwargs
         else:
-            self._kind = SSLConnection if tls.pop("ssl", False) else Connection
+            self._kind = SSLConnection if secured.pop("ssl", False) else Connection
             if name == "redis+socket":
                 self._kind = UnixDomainSocketConnection
-            self._arguments |= {**places[0], **tls}
+            self._arguments |= {**places[0], **secured}
+
+    def is_on_server_of(self, other: Address) -> bool:
+        """Return whether both are surely one server, whatever the database, and enter it as the same user.
+
+        Behind Sentinels and credential providers that is not known beforehand.
+        """
+        if not (
+            self._kind is other._kind
+            and self._kind in (Connection, SSLConnection, UnixDomainSocketConnection)
+        ):
+            return False
+        if "credential_provider" in self._arguments or "credential_provider" in other._arguments:
+            return False
+        return all(self._arguments.get(name) == other._arguments.get(name) for name in _WAY_IN)
 
     def connection(self, *, answers_within: float | None = None) -> AbstractConnection:
         """Return a new connection, not yet open; `answers_within` replaces the usual `socket_timeout`."""
@@ -110,7 +133,12 @@ class Address:
         if database:
             self._arguments["db"] = int(database)
         self._take(parts, url)
-        return {"host": unquote(parts.hostname or "localhost"), "port": port or _PORTS[parts.scheme]}
+        if parts.hostname:
+            return {"host": unquote(parts.hostname), "port": port or _PORTS[parts.scheme]}
+        defaults = self._defaults
+        self._arguments.setdefault("db", defaults.get("db", 0))
+        port = port or defaults.get("port") or _PORTS[parts.scheme]
+        return {"host": defaults.get("host", "localhost"), "port": port}
 
     def _take(self, parts: Any, url: str) -> None:
         """Read what all kinds of URLs have in common: user, password and query."""
@@ -143,7 +171,7 @@ class Address:
         self._arguments["credential_provider"] = provider
 
     def _ask_sentinels(
-        self, places: list[dict[str, Any]], options: Options, tls: Mapping[str, Any]
+        self, places: list[dict[str, Any]], options: Options, secured: Mapping[str, Any]
     ) -> ConnectionPool:
         if not options.master_name:
             raise _wrong(self.url, "sentinel:// needs 'master_name' in the transport options as well")
@@ -156,17 +184,21 @@ class Address:
             port=0,
             sentinel_kwargs={**timeouts, **options.sentinel_kwargs},
             **self._arguments,
-            **tls,
+            **secured,
         )
         pool: ConnectionPool = sentinel.master_for(options.master_name).connection_pool
         return pool
 
 
-def _tls(given: bool | Mapping[str, Any]) -> dict[str, Any]:
-    if not given:
-        return {}
-    named = {} if given is True else dict(given)
-    return {"ssl": True} | {name: _CERT_REQS.get(str(value), value) for name, value in named.items()}
+def tls(given: bool | Mapping[str, Any]) -> dict[str, Any]:
+    """Return what redis-py takes for TLS; names may lack its `ssl_`, as they do for other brokers."""
+    named = dict(given) if isinstance(given, Mapping) else {}
+    return {
+        name if name.startswith("ssl_") else f"ssl_{name}": _CERT_REQS.get(
+            str(getattr(value, "name", value)), value
+        )
+        for name, value in named.items()
+    }
 
 
 def _wrong(url: str, what: str) -> ImproperlyConfigured:

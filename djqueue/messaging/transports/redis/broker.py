@@ -6,19 +6,21 @@ workers. Connections are opened when they are needed, and belong to the process 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from djqueue.conf import settings
 from djqueue.core.messages import Outgoing, WireMessage
 from djqueue.core.retrying import ONCE, PublishPolicy
+from djqueue.messaging import boards
 from djqueue.messaging.contract import Broker, Capabilities
-from djqueue.messaging.transports.redis import boards, delays, revocations
+from djqueue.messaging.transports.redis import delays, revocations
+from djqueue.messaging.transports.redis.address import tls
 from djqueue.messaging.transports.redis.connections import Server
 from djqueue.messaging.transports.redis.keys import Keys
 from djqueue.messaging.transports.redis.options import Options
 from djqueue.messaging.transports.redis.publishing import Publisher
+from djqueue.messaging.transports.redis.replies import RedisReplies
 from djqueue.messaging.transports.redis.source import RedisSource
 
 
@@ -29,10 +31,13 @@ class RedisBroker(Broker):
 
     def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(url)
-        read = Options.read(settings.BROKER_TRANSPORT_OPTIONS if options is None else options)
+        read = Options.of_broker() if options is None else Options.read(options)
         self._server = Server(url, read)
         self._keys = Keys(read)
         self._publisher = Publisher(self._server, self._keys, read)
+        if read.ssl:
+            # kombu takes no plain True for a Redis; the least it takes is redis-py's own default.
+            self.kombu_arguments = {"ssl": tls(read.ssl) or {"ssl_cert_reqs": "required"}}
 
     def send_many(self, outgoing: Sequence[Outgoing]) -> None:
         """Send the messages; what is not due yet is kept, if a djqueue worker consumes its queue."""
@@ -42,6 +47,11 @@ class RedisBroker(Broker):
         """Send, and try again as the policy says; a message whose reply was lost is not sent twice."""
         if outgoing:
             self._publisher.send_many(outgoing, policy)
+
+    def send_once(self, outgoing: Sequence[Outgoing], name: str) -> None:
+        """Send what was not sent under this name before, by whatever process, in the last ten minutes."""
+        if outgoing:
+            self._publisher.send_many(outgoing, ONCE, name)
 
     def source(self, queues: Sequence[str], consumer: str) -> RedisSource:
         """Return a source for the worker called `consumer`."""
@@ -75,6 +85,10 @@ class RedisBroker(Broker):
     def delayed(self, queues: Sequence[str], most: int) -> list[tuple[float, str, WireMessage]]:
         """Return messages that wait for their time, soonest first."""
         return delays.not_due(self._server, self._keys, queues, most)
+
+    def replies(self, on_reply: Callable[[str, bytes], None]) -> RedisReplies:
+        """Return the lists that carry results as messages."""
+        return RedisReplies(on_reply, self._server, self._keys, self._publisher)
 
     def start_board_path(self, consumer: str) -> Path | None:
         """Return where workers of this user on this machine find the board."""

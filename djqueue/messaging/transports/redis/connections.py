@@ -7,10 +7,10 @@ not. Nothing here is sent a second time, except after the server said that it do
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from threading import BoundedSemaphore
+from typing import Any
 
 from redis.connection import AbstractConnection
 from redis.exceptions import (
@@ -26,13 +26,16 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from djqueue.core.broker_defaults import EMPTY
 from djqueue.exceptions import OperationalError
+from djqueue.messaging.transports.idle import Idle
 from djqueue.messaging.transports.redis.address import Address
 from djqueue.messaging.transports.redis.options import Options
 from djqueue.messaging.transports.redis.scripts import Script
 
 #: replies that mean "not now": the server starts, is a replica, waits for replicas or for its disk
 _FOR_NOW = (BusyLoadingError, ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
+_MULTI, _EXEC = b"*1\r\n$5\r\nMULTI\r\n", b"*1\r\n$4\r\nEXEC\r\n"
 _WORDS_FOR_NOW = ("NOREPLICAS", "MISCONF", "BUSY")
 
 
@@ -47,6 +50,8 @@ class Refused(OperationalError):
     is_temporary = False
     #: its memory is full
     is_full = False
+    #: a script leaves something to the one who called it, and has done the rest
+    is_undecided = False
 
 
 class Wire:
@@ -100,6 +105,29 @@ class Wire:
             raise self._translated(error) from error
         return replies
 
+    def transaction(self, packed: bytes, commands: int) -> None:
+        """Have so many commands, packed already, carried out together or not at all. Raises as `call` does.
+
+        That needs no script, whose price is several times that of a quick command.
+        """
+        connection = self._connection
+        problem: Exception | None = None
+        try:
+            if not self._is_open:
+                self._open()
+            connection.send_packed_command([_MULTI + packed + _EXEC], check_health=False)
+            for _ in range(commands + 2):
+                try:
+                    answer = connection.read_response()
+                except ResponseError as error:
+                    problem = problem or error  # the first says why; EXEC's only that there was one
+        except (RedisError, OSError) as error:
+            raise self._translated(error) from error
+        if problem is None:
+            problem = next((one for one in answer if isinstance(one, Exception)), None)
+        if problem is not None:
+            raise self._translated(problem) from problem
+
     def send(self, *command: Any) -> None:
         """Send a command whose replies are read with `read`."""
         connection = self._connection
@@ -138,64 +166,27 @@ class Wire:
         is_full = isinstance(error, OutOfMemoryError) or words.startswith("OOM")
         refusal = Refused(f"Redis refused{' because its memory is full' if is_full else ''}: {words}")
         refusal.is_full = is_full
+        refusal.is_undecided = words.startswith("UNDECIDED")
         refusal.is_temporary = isinstance(error, _FOR_NOW) or words.startswith(_WORDS_FOR_NOW)
         if refusal.is_temporary or isinstance(error, AuthenticationError):
             self.close()  # after a failover the name may lead to another server
         return refusal
 
 
-class Closeable(Protocol):
-    """What has a connection inside."""
-
-    def close(self) -> None: ...
-
-
-C = TypeVar("C", bound=Closeable)
-
-
-class Idle(Generic[C]):
-    """A stack of things with connections that wait for their next use; a new process begins with none."""
-
-    def __init__(self, make: Callable[[], C], most: int = 10) -> None:
-        self._make = make
-        self._most = most
-        self._stack: deque[C] = deque()
-        self._process = os.getpid()
-
-    def take(self) -> C:
-        """Return an idle one, or a new one."""
-        if self._process != os.getpid():
-            self.forget()
-        try:
-            return self._stack.pop()
-        except IndexError:
-            return self._make()
-
-    def put(self, one: C) -> None:
-        """Take one back."""
-        if len(self._stack) < self._most:
-            self._stack.append(one)
-        else:
-            one.close()
-
-    def forget(self) -> None:
-        """Let go of what another process opened, without a word on the wire."""
-        self._stack = deque()
-        self._process = os.getpid()
-
-    def close(self) -> None:
-        """Close all that is idle."""
-        while self._stack:
-            self._stack.pop().close()
-
-
 class Server:
-    """One Redis, for a whole process: safe to use from several threads."""
+    """One Redis, for a whole process: safe to use from several threads.
 
-    def __init__(self, url: str, options: Options) -> None:
-        self.address = Address(url, options)
+    `defaults` are what the URL leaves open. With `most`, so many commands are under way at once; others wait.
+    """
+
+    def __init__(
+        self, url: str, options: Options, defaults: Mapping[str, Any] = EMPTY, most: int | None = None
+    ) -> None:
+        self.address = Address(url, options, defaults)
         self.options = options
         self._wires = Idle(self.wire)
+        self._most = most
+        self._make_room()
 
     def wire(self, *, answers_within: float | None = None) -> Wire:
         """Return a new connection for the caller alone."""
@@ -220,17 +211,24 @@ class Server:
     def after_fork(self) -> None:
         """Forget the parent's connections."""
         self._wires.forget()
+        self._make_room()
 
     def close(self) -> None:
         """Close idle connections; the server can be used again."""
         self._wires.close()
 
+    def _make_room(self) -> None:
+        self._room: AbstractContextManager[Any] = (
+            BoundedSemaphore(self._most) if self._most else nullcontext()
+        )
+
     def _with_wire(self, do: Callable[[Wire], Any]) -> Any:
-        wire = self._wires.take()
-        try:
+        with self._room:
+            wire = self._wires.take()
             try:
-                return do(wire)
-            except Unreachable:
-                return do(wire)
-        finally:
-            self._wires.put(wire)
+                try:
+                    return do(wire)
+                except Unreachable:
+                    return do(wire)
+            finally:
+                self._wires.put(wire)

@@ -16,9 +16,9 @@ from pathlib import Path
 from threading import Event, Thread
 
 from djqueue.exceptions import OperationalError
-from djqueue.messaging import log_lines
+from djqueue.messaging import log_lines, machines
 from djqueue.messaging.startboard import read_started_tags
-from djqueue.messaging.transports.redis import machines, scripts
+from djqueue.messaging.transports.redis import scripts
 from djqueue.messaging.transports.redis.connections import Refused, Server, Wire
 from djqueue.messaging.transports.redis.keys import Keys
 
@@ -37,7 +37,8 @@ SKEW = 2.0
 class Lease:
     """One consumer id's right to hold messages. No id is used again: after a loss `renamed` gives another.
 
-    Written by the thread, read by the loop: `is_lost`, `calm_since`, `_renewed`, `_clock`.
+    Written by the thread, read by the loop: `is_lost`, `calm_since`, `_renewed`, `_clock`. Written by the
+    loop, read by the thread: `_queues`.
     """
 
     def __init__(
@@ -112,6 +113,17 @@ class Lease:
         )
         self._thread = Thread(target=self._run, args=(wake,), name="djqueue-lease", daemon=True)
         self._thread.start()
+
+    def consume(self, queues: Sequence[str], wire: Wire) -> None:
+        """Be known as a consumer of these queues; the one who lost the lease finds out by `is_lost`.
+
+        The node may name more queues than are consumed, never fewer: whoever takes over goes by it.
+        """
+        known = json.dumps([*dict.fromkeys((*self._queues, *queues))])
+        wire.call("HSET", self._keys.node(self.consumer), "queues", known)
+        self._queues = tuple(queues)
+        if not self._renew(wire):
+            self.is_lost = True
 
     def renamed(self) -> Lease:
         """Return a new lease for the same worker; this one's thread ends."""

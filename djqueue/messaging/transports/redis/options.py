@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
+from djqueue.conf import settings
 from djqueue.exceptions import ImproperlyConfigured
 
 #: Options of kombu that have nothing to do here: leases, one connection per purpose and our own retries
@@ -82,6 +83,16 @@ class Options:
         options = cls(**values)
         options._check(setting)
         return options
+
+    @classmethod
+    def of_broker(cls) -> Options:
+        """Return the options in BROKER_TRANSPORT_OPTIONS, and in the settings that all brokers share."""
+        given = dict(settings.BROKER_TRANSPORT_OPTIONS)
+        if settings.BROKER_USE_SSL:
+            given.setdefault("ssl", settings.BROKER_USE_SSL)
+        if settings.is_set("BROKER_CONNECTION_TIMEOUT"):
+            given.setdefault("socket_connect_timeout", settings.BROKER_CONNECTION_TIMEOUT)
+        return cls.read(given)
 
     def _check(self, setting: str) -> None:
         steps = self.priority_steps

@@ -97,6 +97,8 @@ class Peeker:
 
 def peekers(server: Server, lists: Sequence[Sequence[str]], wake: Callable[[], None]) -> list[Peeker]:
     """Start the threads for queues, of which the lists are given: the first of each is waited for."""
+    if not lists:
+        return []
     first = [one[0] for one in lists]
     awaited, rest = first[:MOST_THREADS], first[MOST_THREADS:]
     looked_at = [*rest, *(key for one in lists for key in one[1:])]

@@ -1,23 +1,28 @@
 """Sending: messages come in, and are in their lists when the call returns, each once.
 
 A sender is a connection with a marker in Redis that says which of its publishes was carried out last. When a
-reply is lost, the same publish is sent again under the same number, and is carried out at most once. One try
-takes `CONNECTING` and `ANSWERING` at most; how many there are the policy says.
+reply is lost, the same publish is sent again under the same number, and a script sees to it that it happens
+at most once; the first try of a single message, whose number nobody has used, needs no script. One try takes
+`CONNECTING` and `ANSWERING` at most; how many there are the policy says.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, repeat
 from typing import Any
 
+from djqueue.conf import settings
 from djqueue.core.messages import Destination, Outgoing
 from djqueue.core.names import new_id
 from djqueue.core.retrying import PublishPolicy
 from djqueue.exceptions import OperationalError
-from djqueue.messaging.transports.redis import envelope, scripts
-from djqueue.messaging.transports.redis.connections import Idle, Refused, Server, Wire
+from djqueue.messaging.transports.idle import Idle
+from djqueue.messaging.transports.redis import bindings, envelope, scripts
+from djqueue.messaging.transports.redis.broadcasts import Channels
+from djqueue.messaging.transports.redis.connections import Refused, Server, Wire
 from djqueue.messaging.transports.redis.keys import Keys
 from djqueue.messaging.transports.redis.options import Options
 from djqueue.messaging.transports.redis.scripts import Script
@@ -31,6 +36,12 @@ MOST_MESSAGES, MOST_BYTES = 500, 4 * 1024 * 1024
 #: what is due sooner is sent at once, seconds
 SOON = 1.0
 
+#: LPUSH list message · SETEX marker seconds number, as they are on the wire: each argument after its length
+_PUSH = (
+    b"*3\r\n$5\r\nLPUSH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+    b"*4\r\n$5\r\nSETEX\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+)
+
 Step = tuple[Script, list[str], list[Any]]
 
 
@@ -39,9 +50,23 @@ class Sender:
 
     def __init__(self, server: Server, keys: Keys) -> None:
         self._server = server
+        self._keys = keys
         self.marker = keys.sender(new_id())
         self._number = 0
         self._wire = self._new_wire()
+
+    def carry_out_once(self, steps: Iterable[Step], name: str, policy: PublishPolicy) -> None:
+        """Run those of the steps that were not run under this name before, by whatever sender.
+
+        They must be the same each time. Raises as `carry_out` does.
+        """
+        own = self.marker, self._number
+        self.marker, self._number = self._keys.sender(name), 0
+        try:
+            for step in steps:
+                self.carry_out(step, policy)
+        finally:
+            self.marker, self._number = own
 
     def carry_out(self, step: Step, policy: PublishPolicy) -> None:
         """Run one step, again after an error that may pass, as often as the policy says.
@@ -55,11 +80,23 @@ class Sender:
         self._number += 1
         keys.insert(1, self.marker)
         numbered = [self._number, MARKER_KEPT, *arguments]
+        self._insist(repeat(partial(self._wire.run, script, keys, numbered)), policy)
+
+    def push(self, list_key: str, raw: bytes, policy: PublishPolicy) -> None:
+        """Put one message into a list, as the step PUSH would. Raises as `carry_out` does."""
+        self._number += 1
+        words = (list_key.encode(), raw, self.marker.encode(), b"%d" % MARKER_KEPT, b"%d" % self._number)
+        packed = _PUSH % tuple(chain.from_iterable((len(word), word) for word in words))
+        numbered = [self._number, MARKER_KEPT, raw]
+        again = partial(self._wire.run, scripts.PUSH, [list_key, self.marker], numbered)
+        self._insist(chain([partial(self._wire.transaction, packed, 2)], repeat(again)), policy)
+
+    def _insist(self, tries: Iterable[Callable[[], object]], policy: PublishPolicy) -> None:
         pauses: Iterator[float] | None = None
         last_try_at = 0.0
-        while True:
+        for attempt in tries:
             try:
-                self._wire.run(script, keys, numbered)
+                attempt()
                 return
             except OperationalError as error:
                 if isinstance(error, Refused) and not error.is_temporary:
@@ -88,22 +125,27 @@ class Publisher:
     def __init__(self, server: Server, keys: Keys, options: Options) -> None:
         self._server = server
         self._keys = keys
-        self._fanout_prefix, self._fanout_patterns = _fanout(options, server.address.db)
-        self._senders = Idle(lambda: Sender(server, keys))
+        self._channels = Channels(options, server.address.db)
+        self._senders = Idle(lambda: Sender(server, keys), most=settings.BROKER_POOL_LIMIT or 0)
 
-    def send_many(self, outgoing: Sequence[Outgoing], policy: PublishPolicy) -> None:
-        """Send the messages; those of one queue and priority stay in order.
+    def send_many(self, outgoing: Sequence[Outgoing], policy: PublishPolicy, name: str | None = None) -> None:
+        """Send the messages; those of one queue and priority stay in order. With a name, once under it.
 
         Raises:
             djqueue.exceptions.EncodeError: a header or property cannot be written as JSON.
             djqueue.exceptions.OperationalError: Redis could not be reached or refused, or nothing is bound
                 to the exchange; messages before that one may have been sent.
         """
-        single = self._single(outgoing[0]) if len(outgoing) == 1 else None
+        single = self._single(outgoing) if name is None else None
         sender = self._senders.take()
         try:
-            for step in (single,) if single else self._steps(outgoing):
-                sender.carry_out(step, policy)
+            if single is not None:
+                sender.push(*single, policy)
+            elif name is not None:
+                sender.carry_out_once(self._steps(outgoing), name, policy)
+            else:
+                for step in self._steps(outgoing):
+                    sender.carry_out(step, policy)
         finally:
             self._senders.put(sender)
 
@@ -115,17 +157,16 @@ class Publisher:
         """Close idle connections."""
         self._senders.close()
 
-    def _single(self, one: Outgoing) -> Step | None:
-        """Return the step that sends one message to one queue: the most frequent case, without the groups."""
-        place = one.destination
-        queue = place.queue or (place.routing_key if not place.exchange else None)
-        if queue is None:
+    def _single(self, outgoing: Sequence[Outgoing]) -> tuple[str, bytes] | None:
+        """Return the list and the bytes of one message that goes to one queue now: the most frequent case."""
+        if len(outgoing) != 1:
             return None
-        raw = envelope.write(one.message, place)
-        list_key = self._keys.list_for(queue, one.message.properties.get("priority"))
-        if one.due is not None and one.due > time.time() + SOON:
-            return self._schedule(queue, list_key, [round(one.due * 1000), raw])
-        return scripts.PUSH, [list_key], [raw]
+        (one,) = outgoing
+        place = one.destination
+        if place.exchange or (one.due is not None and one.due > time.time() + SOON):
+            return None
+        priority = one.message.properties.get("priority")
+        return self._keys.list_for(place.routing_key, priority), envelope.write(one.message, place)
 
     def _steps(self, outgoing: Sequence[Outgoing]) -> Iterator[Step]:
         soon = time.time() + SOON
@@ -157,30 +198,17 @@ class Publisher:
 
     def _queues(self, place: Destination, raw: bytes) -> Sequence[str]:
         """Return the queues of a destination; what goes to a fan-out exchange is published here and now."""
-        if place.queue or not place.exchange:
-            return (place.queue or place.routing_key,)
-        members = self._server.call("SMEMBERS", self._keys.bindings(place.exchange))
-        bound = [self._keys.split_binding(member.decode()) for member in members]
-        if any(not key and not pattern for key, pattern, _ in bound):
-            self._server.call("PUBLISH", self._channel(place), raw)
+        if not place.exchange:
+            return (place.routing_key,)
+        if bindings.is_fanout(self._server, self._keys, place.exchange):
+            channel = self._channels.name(place.exchange, place.routing_key)
+            if not self._server.call("PUBLISH", channel, raw):
+                raise OperationalError(
+                    f"No worker listens to the exchange {place.exchange!r} at the moment, and Redis keeps"
+                    " nothing that is sent to all: the message would be lost."
+                )
             return ()
-        queues = [
-            queue
-            for key, pattern, queue in bound
-            if queue and (_topic_matches(key, place.routing_key) if pattern else key == place.routing_key)
-        ]
-        if not queues:
-            raise OperationalError(
-                f"No queue is bound to exchange {place.exchange!r} with routing key {place.routing_key!r}: "
-                "name the queue, or start the worker that declares it."
-            )
-        return sorted(set(queues))
-
-    def _channel(self, place: Destination) -> str:
-        channel = f"{self._fanout_prefix}{place.exchange}"
-        if place.routing_key and self._fanout_patterns:
-            channel = f"{channel}/{place.routing_key}"
-        return channel
+        return bindings.queues_for(self._server, self._keys, place)
 
 
 def _portions(weighed: Sequence[tuple[Any, bytes]]) -> Iterator[list[Any]]:
@@ -195,22 +223,3 @@ def _portions(weighed: Sequence[tuple[Any, bytes]]) -> Iterator[list[Any]]:
         size += len(raw)
     if portion:
         yield portion
-
-
-def _topic_matches(pattern: str, routing_key: str) -> bool:
-    """Return whether the words match: `*` stands for one word, `#` for any number of them."""
-    words = routing_key.split(".")
-    #: how many words the parts so far can stand for
-    ends = {0}
-    for part in pattern.split("."):
-        if part == "#":
-            ends = set(range(min(ends, default=len(words) + 1), len(words) + 1))
-        else:
-            ends = {n + 1 for n in ends if n < len(words) and part in ("*", words[n])}
-    return len(words) in ends
-
-
-def _fanout(options: Options, db: int) -> tuple[str, bool]:
-    given = options.fanout_prefix
-    prefix = given if isinstance(given, str) else "/{db}." if given else ""
-    return options.global_keyprefix + prefix.format(db=db), options.fanout_patterns

@@ -11,9 +11,9 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from djqueue.messaging import log_lines
+from djqueue.messaging import boards, log_lines, machines
 from djqueue.messaging.startboard import read_started_tags
-from djqueue.messaging.transports.redis import boards, envelope, machines, scripts
+from djqueue.messaging.transports.redis import envelope, scripts
 from djqueue.messaging.transports.redis.connections import Wire
 from djqueue.messaging.transports.redis.envelope import Unreadable
 from djqueue.messaging.transports.redis.keys import Keys

@@ -15,10 +15,39 @@ class Script:
 
     __slots__ = ("name", "sha", "text")
 
-    def __init__(self, path: Path) -> None:
-        self.name = path.stem
-        self.text = path.read_text(encoding="utf-8")
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    @classmethod
+    def read(cls, path: Path) -> Script:
+        """Return the script in that file."""
+        return cls(path.stem, path.read_text(encoding="utf-8"))
+
+    def then(self, second: Script) -> Script:
+        """Return one script that carries out both, the second only after the first has not failed.
+
+        It takes four arguments more, in front: how many keys and how many arguments are the first one's, and
+        the databases in which each of them works. It returns what the second returns, or the error of the
+        first.
+        """
+        return Script(
+            f"{self.name}_then_{second.name}",
+            f"local function first(KEYS, ARGV)\n{self.text}\nend\n"
+            f"local function second(KEYS, ARGV)\n{second.text}\nend\n"
+            "local keys, arguments = tonumber(ARGV[1]), tonumber(ARGV[2])\n"
+            "local function part(list, from, to)\n"
+            "  local some = {}\n"
+            "  for i = from, to do some[#some + 1] = list[i] end\n"
+            "  return some\n"
+            "end\n"
+            "if ARGV[3] ~= ARGV[4] then redis.call('SELECT', ARGV[3]) end\n"
+            "local told = first(part(KEYS, 1, keys), part(ARGV, 5, arguments + 4))\n"
+            "if type(told) == 'table' and told.err then return told end\n"
+            "if ARGV[3] ~= ARGV[4] then redis.call('SELECT', ARGV[4]) end\n"
+            "return second(part(KEYS, keys + 1, #KEYS), part(ARGV, arguments + 5, #ARGV))\n",
+        )
 
     def __repr__(self) -> str:
         return f"<Script {self.name}>"
@@ -26,14 +55,15 @@ class Script:
 
 _HERE = Path(__file__).parent
 
-PUSH = Script(_HERE / "push.lua")
-SCHEDULE = Script(_HERE / "schedule.lua")
-FETCH = Script(_HERE / "fetch.lua")
-RESYNC = Script(_HERE / "resync.lua")
-SETTLE = Script(_HERE / "settle.lua")
-REGISTER = Script(_HERE / "register.lua")
-RENEW = Script(_HERE / "renew.lua")
-SWEEP = Script(_HERE / "sweep.lua")
-FORGET = Script(_HERE / "forget.lua")
-PROMOTE = Script(_HERE / "promote.lua")
-REVOKE = Script(_HERE / "revoke.lua")
+PUSH = Script.read(_HERE / "push.lua")
+SCHEDULE = Script.read(_HERE / "schedule.lua")
+FETCH = Script.read(_HERE / "fetch.lua")
+RESYNC = Script.read(_HERE / "resync.lua")
+SETTLE = Script.read(_HERE / "settle.lua")
+REGISTER = Script.read(_HERE / "register.lua")
+RENEW = Script.read(_HERE / "renew.lua")
+SWEEP = Script.read(_HERE / "sweep.lua")
+FORGET = Script.read(_HERE / "forget.lua")
+PART = Script.read(_HERE / "part.lua")
+PROMOTE = Script.read(_HERE / "promote.lua")
+REVOKE = Script.read(_HERE / "revoke.lua")

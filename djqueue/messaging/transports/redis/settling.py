@@ -10,18 +10,33 @@ from __future__ import annotations
 import json
 import time
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from djqueue.messaging.delivery import Delivery, How, Settlement
 from djqueue.messaging.transports.redis import envelope, scripts
-from djqueue.messaging.transports.redis.connections import Unreachable, Wire
+from djqueue.messaging.transports.redis.connections import Refused, Unreachable, Wire
 from djqueue.messaging.transports.redis.keys import Keys
+from djqueue.messaging.transports.redis.scripts import Script
 
 #: dead letters that are kept, and for how long, ms
 MOST_DEAD, DEAD_KEPT = 10_000, 7 * 24 * 3600 * 1000
 #: answers in one call
 MOST_ANSWERS = 500
+
+
+class Before(NamedTuple):
+    """What is to be done in the same step as answers and before them: a script that joins SETTLE's.
+
+    `joint` is the script followed by SETTLE; `databases` are those of the two. It must not matter if it is
+    carried out again. `in_steps` does the same before SETTLE alone, where the script leaves it undecided.
+    """
+
+    joint: Script
+    databases: tuple[int, int]
+    keys: list[bytes]
+    arguments: list[Any]
+    in_steps: Callable[[], None]
 
 
 class Answers:
@@ -81,20 +96,21 @@ class Settling:
         self._keys = keys
         self._worker = worker
         self._number = 0
-        #: calls whose reply was lost
-        self._unsure: list[tuple[Answers, int]] = []
+        #: calls whose reply was lost, each as it was
+        self._unsure: list[tuple[Answers, int, Before | None]] = []
         #: tag → whether it was lost, of answers that were carried out while their caller saw an error
         self._answered: dict[str, bool] = {}
 
-    def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+    def settle(self, settlements: Sequence[Settlement], before: Before | None = None) -> list[Delivery]:
         """Carry the answers out; return the deliveries that were no longer ours.
+
+        Nothing is answered unless `before` has been carried out.
 
         Raises:
             djqueue.exceptions.OperationalError: not all of them could be; the same may be asked for again.
         """
         while self._unsure:
-            answers, number = self._unsure[0]
-            self._carry_out(answers, number)
+            self._carry_out(*self._unsure[0])
             del self._unsure[0]
         todo = [one for one in settlements if one.delivery.tag not in self._answered]
         if any(one.how is not How.ACK for one in todo):
@@ -104,10 +120,13 @@ class Settling:
             for answers in self._grouped(todo[start : start + MOST_ANSWERS]):
                 self._number += 1
                 try:
-                    self._carry_out(answers, self._number)
+                    self._carry_out(answers, self._number, before)
                 except Unreachable:
-                    self._unsure.append((answers, self._number))
+                    self._unsure.append((answers, self._number, before))
                     raise
+                before = None
+        if before is not None:
+            self._carry_out(Answers(self._keys, self._worker), 0, before)
         return [one.delivery for one in settlements if self._answered.pop(one.delivery.tag)]
 
     def records(self, tags: Sequence[str]) -> dict[str, bytes]:
@@ -119,9 +138,22 @@ class Settling:
             if record is not None
         }
 
-    def _carry_out(self, answers: Answers, number: int) -> None:
+    def _carry_out(self, answers: Answers, number: int, before: Before | None) -> None:
         keys, arguments = answers.call(number)
-        lost = set(self._wire.run(scripts.SETTLE, keys, arguments).decode().split())
+        if before is None:
+            answer = self._wire.run(scripts.SETTLE, keys, arguments)
+        else:
+            told = (len(before.keys), len(before.arguments), *before.databases)
+            try:
+                answer = self._wire.run(
+                    before.joint, [*before.keys, *keys], [*told, *before.arguments, *arguments]
+                )
+            except Refused as refusal:
+                if not refusal.is_undecided:
+                    raise
+                before.in_steps()
+                answer = self._wire.run(scripts.SETTLE, keys, arguments)
+        lost = set(answer.decode().split())
         for tag in answers.tags:
             self._answered[tag] = tag in lost
 

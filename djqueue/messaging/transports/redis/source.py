@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from djqueue.exceptions import OperationalError
-from djqueue.messaging import log_lines
+from djqueue.messaging import boards, brokers, log_lines, machines
 from djqueue.messaging.contract import Source, Watch
 from djqueue.messaging.delivery import Delivery, Settlement
-from djqueue.messaging.transports.redis import boards, envelope, machines, scripts
+from djqueue.messaging.transports.redis import bindings, envelope, scripts
+from djqueue.messaging.transports.redis.address import Address
+from djqueue.messaging.transports.redis.broadcasts import MARK, Broadcasts, delivery_of
 from djqueue.messaging.transports.redis.connections import Refused, Server, Unreachable
 from djqueue.messaging.transports.redis.delays import Delays
 from djqueue.messaging.transports.redis.envelope import Unreadable
@@ -23,7 +25,7 @@ from djqueue.messaging.transports.redis.leases import Lease
 from djqueue.messaging.transports.redis.peeking import Peeker, peekers
 from djqueue.messaging.transports.redis.preflight import check_owner, check_server
 from djqueue.messaging.transports.redis.recovery import Recovery
-from djqueue.messaging.transports.redis.settling import Settling, number_of
+from djqueue.messaging.transports.redis.settling import Before, Settling, number_of
 
 #: most messages taken in one call; one call uses up so many numbers at most
 MOST_AT_ONCE = 10_000
@@ -37,14 +39,15 @@ class RedisSource(Source):
     def __init__(self, server: Server, keys: Keys, queues: Sequence[str], consumer: str) -> None:
         self._server = server
         self._keys = keys
-        self._queues = tuple(dict.fromkeys(queues))
+        self.queues = tuple(dict.fromkeys(queues))
         self._name = consumer
-        self._lease = Lease(server, keys, self._queues, consumer, boards.path_of(consumer))
+        self._lease = Lease(server, keys, self.queues, consumer, boards.path_of(consumer))
         self._wire = server.wire()
         self._settling = Settling(self._wire, keys, consumer)
         self._recovery = Recovery(self._wire, keys, consumer)
         self._delays = Delays(self._wire, keys)
-        self._endings = {queue: envelope.record_ending(queue) for queue in self._queues}
+        self._broadcasts = Broadcasts(server, keys, consumer)
+        self._endings = {queue: envelope.record_ending(queue) for queue in self.queues}
         self._peekers: list[Peeker] = []
         self._wake: Callable[[], None] = lambda: None
         self._is_open = False
@@ -55,18 +58,24 @@ class RedisSource(Source):
         self._to_bury: list[Settlement] = []
         self._sweep_at = self._promote_at = 0.0
 
+    @property
+    def address(self) -> Address:
+        """Where the messages are."""
+        return self._server.address
+
     def open(self, watch: Watch, wake: Callable[[], None]) -> None:
         """Check the server, register, and take over at once what the dead of this machine left."""
         check_server(self._server)
-        check_owner(self._server, self._keys, self._queues)
+        check_owner(self._server, self._keys, self.queues)
         self._wake = wake
-        self._lease.take(self._wire)
-        self._bind()
-        self._lease.keep(wake)
-        self._is_open = True
-        self._recovery.sweep(self._lease)
-        self._peekers = peekers(self._server, [self._keys.lists(queue) for queue in self._queues], wake)
-        self._arm()
+        with self.opening():
+            self._lease.take(self._wire)
+            self._is_open = True
+            self._bind()
+            self._lease.keep(wake)
+            self._recovery.sweep(self._lease)
+            self._peek()
+            self._listen()
 
     def receive(self, room: int) -> list[Delivery]:
         """Return up to `room` messages that may be run."""
@@ -78,7 +87,10 @@ class RedisSource(Source):
             return self._resync()
         if not self._lease.may_start:
             raise Unreachable("The lease could not be renewed in time, so nothing new is begun.")
-        room = min(room, MOST_AT_ONCE)
+        told = self._read_broadcasts(room) if self._broadcasts.has_some else []
+        room = min(room - len(told), MOST_AT_ONCE)
+        if not room:
+            return told
         try:
             taken = self._fetch(room)
         except Refused:
@@ -91,11 +103,23 @@ class RedisSource(Source):
             self._arm()
         elif len(deliveries) < room:
             self._wake()  # some could not be read; there may be more behind them
-        return deliveries
+        return told + deliveries
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         """Carry the answers out; return the deliveries that others have taken over."""
+        told = [one for one in settlements if one.delivery.tag.startswith(MARK)]
+        if told:
+            self._broadcasts.settle(told)
+            settlements = [one for one in settlements if not one.delivery.tag.startswith(MARK)]
         lost = self._settling.settle(settlements)
+        self._held.difference_update([one.delivery.tag for one in settlements])
+        return lost
+
+    def settle_after(self, before: Before, settlements: Sequence[Settlement]) -> list[Delivery] | None:
+        """Do as `settle` does, after something else in the same step; None: not with these, nothing done."""
+        if any(one.delivery.tag.startswith(MARK) for one in settlements):
+            return None
+        lost = self._settling.settle(settlements, before)
         self._held.difference_update([one.delivery.tag for one in settlements])
         return lost
 
@@ -113,21 +137,58 @@ class RedisSource(Source):
             self._promote_at = now + pause
             if moved:
                 self._wake()
-        return max(min(self._sweep_at, self._promote_at) - now, 0.0)
+        told_in = self._broadcasts.ripen()
+        if self._broadcasts.has_some:
+            self._wake()
+        return max(min(self._sweep_at - now, self._promote_at - now, told_in), 0.0)
+
+    def add_queue(self, queue: str) -> None:
+        """Receive from the queue as well."""
+        if queue in self.queues:
+            return
+        check_owner(self._server, self._keys, [queue])
+        self._consume((*self.queues, queue))
+        self._wake()
+
+    def cancel_queue(self, queue: str) -> None:
+        """Receive nothing more from the queue; the last djqueue consumer also leaves no delays behind."""
+        if queue not in self.queues:
+            return
+        self._consume(tuple(one for one in self.queues if one != queue))
+        # A renewal that is on its way may name the queue once more; that is over with the lease.
+        if not self._wire.run(scripts.PART, [self._keys.consumers(queue)], [self._lease.consumer]):
+            self._delays.give_up(queue)
 
     def close(self) -> None:
         """Give back what is held, uncounted, and leave; what cannot be given back goes with the lease."""
-        for peeker in self._peekers:
-            peeker.stop()
-        self._peekers = []
+        self._stop_peeking()
+        self._broadcasts.stop()
         self._lease.stop()
         if self._is_open:
             self._is_open = False
             try:
-                self._leave()
+                try:
+                    self._leave()
+                except Unreachable:  # the connection may have died unnoticed, and leaving twice does no harm
+                    self._leave()
             except OperationalError as error:
                 log_lines.not_left(str(error))
         self._wire.close()
+
+    # -- sleeping ------------------------------------------------------------------------------------
+
+    def _peek(self) -> None:
+        lists = [self._keys.lists(queue) for queue in self.queues]
+        self._peekers = peekers(self._server, lists, self._wake)
+        self._arm()
+
+    def _listen(self) -> None:
+        self._broadcasts.listen(map(brokers.queues().get, self.queues), self._wake)
+
+    def _stop_peeking(self) -> None:
+        for peeker in self._peekers:
+            peeker.stop()
+        self._peekers = []
 
     def _arm(self) -> None:
         for peeker in self._peekers:
@@ -138,6 +199,8 @@ class RedisSource(Source):
     def _fetch(self, room: int) -> list[tuple[str, str, bytes]]:
         """Take up to `room` messages; return tag, queue and bytes of each."""
         keys, consumer, queues = self._keys, self._lease.consumer, self._in_turn()
+        if not queues:
+            return []
         places = [
             (lists[step], queue)
             for step in range(len(self._keys.lists(queues[0])))
@@ -171,12 +234,12 @@ class RedisSource(Source):
     def _in_turn(self) -> Sequence[str]:
         """Return the queues in the order to look: each is first once in a round."""
         strategy = self._server.options.queue_order_strategy
-        if strategy == "priority" or len(self._queues) == 1:
-            return self._queues
+        if strategy == "priority" or len(self.queues) <= 1:
+            return self.queues
         if strategy == "sorted":
-            return sorted(self._queues)
-        self._turn = (self._turn + 1) % len(self._queues)
-        return self._queues[self._turn :] + self._queues[: self._turn]
+            return sorted(self.queues)
+        self._turn = (self._turn + 1) % len(self.queues)
+        return self.queues[self._turn :] + self.queues[: self._turn]
 
     def _read(self, taken: Sequence[tuple[str, str, bytes]]) -> list[Delivery]:
         """Return the deliveries; messages that cannot be read are put aside."""
@@ -190,6 +253,18 @@ class RedisSource(Source):
         if self._to_bury:
             with suppress(OperationalError):  # it stays with us, and is tried again
                 self._bury()
+        return deliveries
+
+    def _read_broadcasts(self, room: int) -> list[Delivery]:
+        """Return what was sent to everybody."""
+        deliveries = []
+        for tag, copy in self._broadcasts.take(room):
+            try:
+                deliveries.append(delivery_of(copy, tag))
+            except Unreadable as error:
+                self._to_bury.append(
+                    envelope.unread(copy.raw, tag, copy.queue).bury(error.reason, str(error))
+                )
         return deliveries
 
     def _bury(self) -> None:
@@ -226,16 +301,22 @@ class RedisSource(Source):
 
     # -- coming and going ----------------------------------------------------------------------------
 
+    def _consume(self, queues: tuple[str, ...]) -> None:
+        """Be the consumer of these queues and of no others."""
+        if self._lease.is_lost:
+            self._renew_id()
+        self._lease.consume(queues, self._wire)
+        self.queues = queues
+        self._endings = {queue: envelope.record_ending(queue) for queue in queues}
+        self._bind()
+        self._stop_peeking()
+        self._peek()
+        self._listen()
+
     def _bind(self) -> None:
-        """Declare the queues as kombu does, for producers that publish to an exchange of the queue's name."""
-        keys = self._keys
-        commands = [
-            ("SADD", table(queue), keys.binding(queue, "", queue))
-            for queue in self._queues
-            for table in (keys.bindings, keys.permanent_bindings)
-        ]
+        """Declare the queues as kombu does, for producers that publish to an exchange."""
         with suppress(Refused):  # a full server: the bindings are most likely there already
-            self._server.pipeline(commands)
+            bindings.declare(self._server, self._keys, map(brokers.queues().get, self.queues))
 
     def _renew_id(self) -> None:
         """Take a new lease under a new id: what was held under the old one is no longer ours."""
@@ -261,11 +342,11 @@ class RedisSource(Source):
             scripts.FORGET,
             [
                 *(keys.graves, keys.own(consumer), keys.machine(machines.machine_of(consumer)), keys.leases),
-                *map(keys.consumers, self._queues),
+                *map(keys.consumers, self.queues),
             ],
             [consumer],
         )
-        for queue, others in zip(self._queues, left[1:], strict=False):
+        for queue, others in zip(self.queues, left[1:], strict=False):
             if not others:
                 self._delays.give_up(queue)
         board = boards.path_of(self._name)

@@ -15,7 +15,6 @@ from redis.sentinel import SentinelManagedConnection
 from djqueue.exceptions import ImproperlyConfigured
 from djqueue.messaging.transports.redis.address import Address
 from djqueue.messaging.transports.redis.options import WITHOUT_EFFECT, Options
-from djqueue.messaging.transports.redis.publishing import _topic_matches
 
 
 def connection(url: str, **options: Any) -> Any:
@@ -172,29 +171,6 @@ def test_a_url_that_cannot_be_used_is_refused_without_its_password(url: str, why
 
 def test_what_is_shown_of_an_address_has_no_password() -> None:
     assert "secret" not in repr(Address("redis://me:secret@h/0", Options.read({})))
-
-
-@pytest.mark.parametrize(
-    ("pattern", "routing_key", "matches"),
-    [
-        ("a.b", "a.b", True),
-        ("a.b", "a.b.c", False),
-        ("*.b", "a.b", True),
-        ("*", "a.b", False),
-        ("#", "a.b", True),
-        ("#", "", True),
-        ("a.#", "a", True),
-        ("a.#", "a.b.c", True),
-        ("a.#", "b.a", False),
-        ("#.c", "a.b.c", True),
-        ("a.#.c", "a.c", True),
-        ("a.#.*.c", "a.b.c", True),
-        ("a.#.*.c", "a.c", False),
-        ("#.#.#", "a", True),
-    ],
-)
-def test_topics_match_as_in_amqp(pattern: str, routing_key: str, matches: bool) -> None:
-    assert _topic_matches(pattern, routing_key) is matches
 
 
 @pytest.mark.parametrize(("url", "options"), [("redis://h", {}), ("sentinel://h", {"master_name": "mine"})])
