@@ -158,7 +158,7 @@ def test_a_consumer_is_woken(bench: Bench, connection: Any) -> None:
     with Consumer(
         connection, [TASKS], callbacks=[lambda body, message: received.append((body, message.ack()))]
     ):
-        threading.Timer(0.1, bench.send, ["a"]).start()
+        bench.send_later("a")
         asleep_at = time.monotonic()
         connection.drain_events(timeout=5)
         assert time.monotonic() - asleep_at < 0.9
@@ -262,7 +262,7 @@ def test_the_queues_of_a_killed_reader_go(bench: Bench, connection: Any, by: str
     reader = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=ROOT,
-        env=ENVIRONMENT,
+        env={**os.environ, **ENVIRONMENT},
         stdout=subprocess.PIPE,
         text=True,
     )

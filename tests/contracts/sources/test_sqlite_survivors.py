@@ -21,9 +21,9 @@ import pytest
 from django.db import connection, connections
 
 from djqueue.exceptions import OperationalError
-from djqueue.messaging import brokers
+from djqueue.messaging import brokers, liveness
 from djqueue.messaging.startboard import StartBoard
-from djqueue.messaging.transports.database import doorbell, liveness
+from djqueue.messaging.transports.database import doorbell
 from djqueue.models import Message
 from tests.contracts.sources.conftest import ENVIRONMENT, KINDS, Bench, ids, receive_within
 from tests.support.processes import ROOT
@@ -187,7 +187,7 @@ def test_a_fork_does_not_keep_a_dead_worker_alive(bench: Bench) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=ROOT,
-        env=ENVIRONMENT,
+        env={**os.environ, **ENVIRONMENT},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

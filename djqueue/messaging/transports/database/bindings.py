@@ -6,56 +6,77 @@ with it: nothing is ever written for a subscriber that is gone.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
+from kombu.common import Broadcast
+from kombu.entity import Queue
 
 from djqueue.core.messages import Destination
 from djqueue.exceptions import OperationalError
-from djqueue.messaging import log_lines
-from djqueue.messaging.transports.database import liveness
+from djqueue.messaging import brokers, log_lines
+from djqueue.messaging.queues import declared_bindings, lets_through
+from djqueue.messaging.transports.database.contract import Vendor
 from djqueue.models import Binding, Message
 
 
-def queues_for(alias: str, directory: Path | None, place: Destination) -> list[str]:
+def queues_for(vendor: Vendor, place: Destination) -> list[str]:
     """Return the queues that a message to `place` goes to.
 
     Raises:
         djqueue.exceptions.OperationalError: there is none, so the message would be lost.
     """
-    if place.queue:
-        return [place.queue]
     if not place.exchange:
         return [place.routing_key]
-    queues = bound_queues(alias, directory, place.exchange, place.routing_key)
+    queues = bound_queues(vendor, place.exchange, place.routing_key)
+    if not queues or (place.queue and place.queue not in queues):
+        declare(vendor.alias, brokers.queues().to_declare(place))
+        queues = bound_queues(vendor, place.exchange, place.routing_key)
     if not queues:
         raise OperationalError(
             f"No queue is bound to the exchange {place.exchange!r} for the key {place.routing_key!r},"
-            " so the message would be lost. Name the queue (queue=…), or declare the binding first."
+            " so the message would be lost. Name the queue, or declare it in DJQUEUE['TASK_QUEUES']."
         )
     return queues
 
 
-def bound_queues(alias: str, directory: Path | None, exchange: str, routing_key: str) -> list[str]:
+def bound_queues(vendor: Vendor, exchange: str, routing_key: str) -> list[str]:
     """Return the queues bound to `exchange` whose binding lets `routing_key` through, each once.
 
     Those of subscribers that are gone are removed on the way.
     """
     queues: dict[str, None] = {}
     gone: set[str] = set()
-    for binding in Binding.objects.using(alias).filter(exchange=exchange).order_by("id"):
-        if not _lets_through(binding.kind, binding.routing_key, routing_key):
+    for binding in Binding.objects.using(vendor.alias).filter(exchange=exchange).order_by("id"):
+        if not lets_through(binding.kind, binding.routing_key, routing_key):
             continue
         subscriber = binding.subscriber
-        if subscriber and subscriber not in gone and not _is_alive(directory, subscriber):
+        if subscriber and subscriber not in gone and not vendor.is_alive(subscriber):
             gone.add(subscriber)
-            drop_subscriber(alias, subscriber)
+            drop_subscriber(vendor.alias, subscriber)
         if subscriber not in gone:
             queues[binding.queue] = None
     return list(queues)
+
+
+def declare(alias: str, queues: Iterable[Queue], subscriber: str = "") -> None:
+    """Keep the bindings of the queues; queues of `subscriber` alone live as long as that one does."""
+    for queue in queues:
+        for exchange, key in declared_bindings(queue):
+            own = subscriber if isinstance(queue, Broadcast) else ""
+            bind(
+                alias,
+                Binding(
+                    exchange=exchange.name,
+                    kind=exchange.type,
+                    routing_key=key,
+                    queue=queue.name,
+                    subscriber=own,
+                ),
+            )
 
 
 def bind(alias: str, binding: Binding) -> None:
@@ -112,24 +133,3 @@ def drop_overdue(alias: str, exchange: str) -> None:
     for queue, keep_for in set(limited.values_list("queue", "keep_for")):
         oldest = now - timedelta(seconds=keep_for)
         Message.objects.using(alias).filter(queue=queue, claimed_by="", created__lt=oldest).delete()
-
-
-def _is_alive(directory: Path | None, subscriber: str) -> bool:
-    return directory is None or liveness.is_alive(directory, subscriber)
-
-
-def _lets_through(kind: str, pattern: str, key: str) -> bool:
-    if kind == "fanout":
-        return True
-    if kind == "topic":
-        return _matches(pattern.split("."), key.split("."))
-    return pattern == key
-
-
-def _matches(pattern: list[str], words: list[str]) -> bool:
-    """Return whether a topic's words fit: `*` stands for one word, `#` for any number of them."""
-    if not pattern:
-        return not words
-    if pattern[0] == "#":
-        return any(_matches(pattern[1:], words[skipped:]) for skipped in range(len(words) + 1))
-    return bool(words) and pattern[0] in ("*", words[0]) and _matches(pattern[1:], words[1:])

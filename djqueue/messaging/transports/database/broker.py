@@ -18,12 +18,14 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from djqueue.core.messages import Outgoing, WireMessage
 from djqueue.exceptions import ImproperlyConfigured
 from djqueue.messaging.contract import Broker, Capabilities, Problem
-from djqueue.messaging.transports.database import claims, delayed, liveness, revocations, sqlite
+from djqueue.messaging.tables import revocations
+from djqueue.messaging.tables.failures import errors_of
+from djqueue.messaging.tables.rows import to_row
+from djqueue.messaging.transports.database import claims, delayed
 from djqueue.messaging.transports.database.bindings import queues_for
-from djqueue.messaging.transports.database.doorbell import announce
-from djqueue.messaging.transports.database.failures import errors_of
-from djqueue.messaging.transports.database.rows import to_row
 from djqueue.messaging.transports.database.source import DatabaseSource
+from djqueue.messaging.transports.database.transactions import DatabaseTransactions
+from djqueue.messaging.transports.database.vendors import vendor_of
 
 
 class DatabaseBroker(Broker):
@@ -32,14 +34,18 @@ class DatabaseBroker(Broker):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.alias = alias_of(url)
+        self.vendor = vendor_of(self.alias)
+        self.transactions = DatabaseTransactions(self.vendor)
         self.capabilities = Capabilities(
             delays=True,
             counts_starts=True,
             keeps_dead_letters=True,
             fences=True,
             transactional_alias=self.alias,
+            by_age=True,
+            shortest_delay=0.0,
+            keeps_unconsumed_delays=True,
         )
-        self._directories: dict[str, Path | None] = {}  # by the database's name, which tests change
         self._sources: WeakSet[DatabaseSource] = WeakSet()
 
     def __repr__(self) -> str:
@@ -49,21 +55,21 @@ class DatabaseBroker(Broker):
         """Insert the messages; they can be received once the transaction that is open, if any, commits."""
         if not outgoing:
             return
-        connection = connections[self.alias]
+        vendor = self.vendor
         with errors_of(self.alias):
-            directory = self.directory()
-            created = claims.moment(connection)
+            created = claims.moment(vendor.connection)
             rows = [
                 to_row(one, queue, created)
                 for one in outgoing
-                for queue in queues_for(self.alias, directory, one.destination)
+                for queue in queues_for(vendor, one.destination)
             ]
+            vendor.mend()
             if len(rows) == 1:
-                claims.insert(connection, rows)
+                claims.insert(vendor, rows)
             else:
                 with transaction.atomic(using=self.alias, savepoint=False):
-                    claims.insert(connection, rows)
-            announce(connection, directory, {row[0] for row in rows})
+                    claims.insert(vendor, rows)
+            vendor.announce({row[0] for row in rows})
 
     def source(self, queues: Sequence[str], consumer: str) -> DatabaseSource:
         """Return a source for the worker called `consumer`.
@@ -71,10 +77,9 @@ class DatabaseBroker(Broker):
         Raises:
             djqueue.exceptions.ImproperlyConfigured: the database cannot serve a worker.
         """
-        directory = self.directory()
-        if directory is None:
-            raise ImproperlyConfigured(self._why_no_worker())
-        source = DatabaseSource(self.alias, queues, consumer, directory)
+        if why := self.vendor.why_no_worker():
+            raise ImproperlyConfigured(why)
+        source = DatabaseSource(self.vendor, queues, consumer)
         self._sources.add(source)
         return source
 
@@ -92,7 +97,7 @@ class DatabaseBroker(Broker):
         """Write the revocations; in the transaction that is open, if any."""
         with errors_of(self.alias):
             queues = revocations.remember(self.alias, task_ids)
-            announce(connections[self.alias], self.directory(), queues)
+            self.vendor.announce(queues)
 
     def revoked_since(self, moment: float) -> list[tuple[str, float]]:
         """Return the tasks revoked after `moment`, and when."""
@@ -110,21 +115,11 @@ class DatabaseBroker(Broker):
 
     def problems(self) -> list[Problem]:
         """Return what a system check should say of the database."""
-        return sqlite.problems(self.alias)
+        return self.vendor.problems()
 
     def start_board_path(self, consumer: str) -> Path | None:
-        """Return the file that tells whether the worker lives, and what it had started."""
-        directory = self.directory()
-        return None if directory is None else liveness.path_of(directory, consumer)
-
-    def directory(self) -> Path | None:
-        """Return the directory beside the database file where the living have their files and doorbells."""
-        connection: Any = connections[self.alias]
-        name = str(connection.settings_dict["NAME"])
-        if name not in self._directories:
-            file = sqlite.file_of(connection)
-            self._directories[name] = None if file is None else file.with_name(f"{file.name}-djqueue")
-        return self._directories[name]
+        """Return the file in which survivors read what the worker had started."""
+        return self.vendor.start_board_path(consumer)
 
     def after_fork(self) -> None:
         """Forget the parent's connection and locks without touching them."""
@@ -137,18 +132,6 @@ class DatabaseBroker(Broker):
             connection.connection = None
             connection.in_atomic_block = connection.needs_rollback = connection.closed_in_transaction = False
             connection.atomic_blocks, connection.savepoint_ids, connection.run_on_commit = [], [], []
-
-    def _why_no_worker(self) -> str:
-        connection: Any = connections[self.alias]
-        if connection.vendor == "sqlite":
-            return (
-                f"The broker is {self!r}, a database in memory: a worker is another process and cannot see"
-                f" it. Give DATABASES[{self.alias!r}]['NAME'] a file name."
-            )
-        return (
-            f"The broker is {self!r}, a {connection.display_name} database; so far workers receive from"
-            " SQLite files only. Set BROKER_URL to the alias of an SQLite database."
-        )
 
 
 def alias_of(url: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from djqueue.core.messages import WireMessage
-from djqueue.messaging.transports.database.rows import Unreadable, to_message
+from djqueue.messaging.tables.rows import Unreadable, to_message
 from djqueue.models import Message
 
 _COLUMNS = ("due", "queue", "body", "headers", "properties", "content_type", "content_encoding")

@@ -21,10 +21,9 @@ from kombu.transport import virtual
 from djqueue.core.messages import Destination, Outgoing, WireMessage
 from djqueue.exceptions import ImproperlyConfigured, OperationalError
 from djqueue.messaging import brokers
+from djqueue.messaging.tables.rows import Unreadable, to_message, to_row
 from djqueue.messaging.transports.database import bindings, claims
 from djqueue.messaging.transports.database.broker import DatabaseBroker
-from djqueue.messaging.transports.database.doorbell import announce
-from djqueue.messaging.transports.database.rows import Unreadable, to_message, to_row
 from djqueue.messaging.transports.database.subscriber import Subscriber
 from djqueue.models import Binding, Message
 
@@ -99,9 +98,9 @@ class Channel(virtual.Channel):
     # -- publishing ----------------------------------------------------------------------------------
 
     def _put(self, queue: str, message: dict[str, Any], **_: Any) -> None:
-        connection = connections[self.alias]
-        row = to_row(_outgoing(message, queue), queue, claims.moment(connection))
-        claims.insert(connection, [row])
+        vendor = self._transport.broker.vendor
+        row = to_row(_outgoing(message, queue), queue, claims.moment(vendor.connection))
+        claims.insert(vendor, [row])
         self.announce([queue])
 
     def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str = "", **_: Any) -> None:
@@ -115,7 +114,7 @@ class Channel(virtual.Channel):
         if now >= self._next_sweep:
             self._next_sweep = now + ROUND
             bindings.drop_overdue(self.alias, exchange)
-        return bindings.bound_queues(self.alias, self._transport.broker.directory(), exchange, routing_key)
+        return bindings.bound_queues(self._transport.broker.vendor, exchange, routing_key)
 
     def basic_publish(self, message: dict[str, Any], exchange: str, routing_key: str, **kwargs: Any) -> Any:
         """Publish; a task that would reach no queue is refused, anything else is dropped as AMQP does."""
@@ -149,9 +148,9 @@ class Channel(virtual.Channel):
 
     def _get(self, queue: str, timeout: float | None = None) -> dict[str, Any]:
         own = self._transport.subscriber.claims(queue)
-        due = own.next_due()
-        if due is not None and due <= time.time():
-            own.make_ready()
+        due, now = own.next_due(), self._transport.subscriber.now()
+        if due is not None and due <= now:
+            own.make_ready(now)
         for row in own.take(1) if own.has_ready() else ():
             try:
                 return _payload(row)
@@ -220,7 +219,7 @@ class Channel(virtual.Channel):
 
     def announce(self, queues: list[str]) -> None:
         """Wake whoever consumes the queues, when what was written is committed."""
-        announce(connections[self.alias], self._transport.broker.directory(), queues)
+        self._transport.broker.vendor.announce(queues)
 
 
 class Transport(virtual.Transport):
@@ -251,12 +250,9 @@ class Transport(virtual.Transport):
     def subscriber(self) -> Subscriber:
         """The connection's name among the living, made when it is first needed."""
         if self._subscriber is None:
-            directory = self.broker.directory()
-            if directory is None:
-                raise ImproperlyConfigured(
-                    f"{self.broker!r} is no SQLite file; so far only those are consumed."
-                )
-            self._subscriber = Subscriber(self.broker.alias, directory)
+            if why := self.broker.vendor.why_no_worker():
+                raise ImproperlyConfigured(why)
+            self._subscriber = Subscriber(self.broker.vendor)
         return self._subscriber
 
     def drain_events(self, connection: Any, timeout: float | None = None) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from logging import ERROR, INFO
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,8 +20,12 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from djqueue.conf import settings
-from djqueue.messaging import log_lines
+from djqueue.exceptions import ImproperlyConfigured
+from djqueue.messaging import liveness, log_lines
 from djqueue.messaging.contract import Problem
+from djqueue.messaging.transports.database import doorbell
+from djqueue.messaging.transports.database.contract import MESSAGES, Vendor, one_choice
+from djqueue.messaging.transports.database.lockfiles import FilePresence
 
 T = TypeVar("T")
 
@@ -33,9 +37,86 @@ LONGEST_WAIT = 30.0
 _NORMAL = 1
 
 
+class SQLite(Vendor):
+    """A file, and a directory beside it where the living have theirs."""
+
+    returning = True
+    has_one_writer = True
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self._directories: dict[str, Path | None] = {}  # by the database's name, which tests change
+
+    def claim_sql(self, queues: int, columns: Sequence[str]) -> str:
+        """Return an UPDATE … RETURNING."""
+        return (
+            f"UPDATE {MESSAGES} SET claimed_by = %(claimer)s, claimed_at = %(moment)s"
+            f" WHERE id IN ({one_choice(queues)}) RETURNING {', '.join(columns)}"
+        )
+
+    def prepare(self) -> None:
+        """Put the file into WAL mode."""
+        when_free(lambda: use_wal(self.connection))
+
+    def begin(self) -> None:
+        """Let the transaction take the write lock at once."""
+        begin_immediately(self.connection)
+
+    def claiming(self) -> AbstractContextManager[None]:
+        """Do not wait for the disk."""
+        self.begin()
+        return unsynced(self.connection)
+
+    def patiently(self, action: Callable[[], T]) -> T:
+        """Wait for the write lock."""
+        return when_free(action)
+
+    def why_no_worker(self) -> str:
+        """Return that nobody else sees a database in memory, if it is one."""
+        if self.directory() is not None:
+            return ""
+        return (
+            f"The broker is django://{self.alias}, a database in memory: a worker is another process and"
+            f" cannot see it. Give DATABASES[{self.alias!r}]['NAME'] a file name."
+        )
+
+    def presence(self, claimer: str) -> FilePresence:
+        """Return a lock and a doorbell in the directory."""
+        directory = self.directory()
+        if directory is None:
+            raise ImproperlyConfigured(self.why_no_worker())
+        return FilePresence(directory, claimer)
+
+    def is_alive(self, claimer: str) -> bool:
+        """Return whether its lock is held; with a database in memory there is nobody else to die."""
+        directory = self.directory()
+        return directory is None or liveness.is_alive(directory, claimer)
+
+    def start_board_path(self, claimer: str) -> Path | None:
+        """Return the lock file: it is the start board, too."""
+        directory = self.directory()
+        return None if directory is None else liveness.path_of(directory, claimer)
+
+    def announce(self, queues: Iterable[str]) -> None:
+        """Ring at the doorbells in the directory."""
+        doorbell.announce(self.connection, self.directory(), queues)
+
+    def problems(self) -> list[Problem]:
+        """Return what a system check should say of the file."""
+        return problems(self.alias)
+
+    def directory(self) -> Path | None:
+        """Return the directory beside the database file; None for a database in memory."""
+        name = str(self.connection.settings_dict["NAME"])
+        if name not in self._directories:
+            file = file_of(self.connection)
+            self._directories[name] = None if file is None else file.with_name(f"{file.name}-djqueue")
+        return self._directories[name]
+
+
 def file_of(connection: Any) -> Path | None:
-    """Return the database file, or None when the database is in memory or on a server."""
-    if connection.vendor != "sqlite" or connection.is_in_memory_db():
+    """Return the database file, or None when the database is in memory."""
+    if connection.is_in_memory_db():
         return None
     name = str(connection.settings_dict["NAME"])
     if name.startswith("file:"):
@@ -48,9 +129,8 @@ def begin_immediately(connection: Any) -> None:
 
     Django sets this anew whenever it connects, so it is asked for before each transaction.
     """
-    if connection.vendor == "sqlite":
-        connection.ensure_connection()
-        connection.transaction_mode = "IMMEDIATE"
+    connection.ensure_connection()
+    connection.transaction_mode = "IMMEDIATE"
 
 
 def use_wal(connection: BaseDatabaseWrapper) -> None:
@@ -77,7 +157,7 @@ def unsynced(connection: Any) -> Iterator[None]:
     Only in WAL mode, where nothing can be damaged by it.
     """
     database = connection.connection
-    if connection.vendor != "sqlite" or connection.in_atomic_block or database is None:
+    if connection.in_atomic_block or database is None:
         yield
         return
     level = database.execute("PRAGMA synchronous").fetchone()[0]
@@ -111,8 +191,6 @@ def is_busy(error: DatabaseBusy) -> bool:
 def problems(alias: str) -> list[Problem]:
     """Return what a system check should say of the database, without touching it."""
     connection: Any = connections[alias]
-    if connection.vendor != "sqlite":
-        return []
     if str(connection.settings_dict["NAME"]).startswith(f"file:memorydb_{alias}"):
         return []  # Django's test runner has put it there, and runs the checks
     if connection.is_in_memory_db():
