@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from importlib.metadata import entry_points
 from typing import Any, NoReturn
 
 from django.apps import apps
@@ -24,11 +25,36 @@ from djqueue.result.documents import Document
 ALIASES = {
     "django-db": "djqueue_results.backends.database.DatabaseBackend",
     "disabled": "djqueue.result.backends.DisabledBackend",
+    "django-cache": "djqueue_results.backends.caches.django_cache.DjangoCacheBackend",
+    "cache+memory": "djqueue_results.backends.caches.memory.MemoryBackend",
+    **dict.fromkeys(
+        # Celery's names, all of which mean pymemcache today.
+        ("cache+memcached", "cache+memcache", "cache+pymemcache", "cache+pylibmc"),
+        "djqueue_results.backends.caches.memcached.MemcachedBackend",
+    ),
+    "azureblockblob": "djqueue_results.backends.keyvalue.azure.AzureBlockBlobBackend",
+    "s3": "djqueue_results.backends.keyvalue.s3.S3Backend",
+    "dynamodb": "djqueue_results.backends.keyvalue.dynamodb.DynamoBackend",
+    "gs": "djqueue_results.backends.keyvalue.google_storage.GoogleStorageBackend",
+    **dict.fromkeys(("mongodb", "mongodb+srv"), "djqueue_results.backends.mongodb.store.MongoBackend"),
+    "file": "djqueue_results.backends.keyvalue.files.FileBackend",
+    **dict.fromkeys(("database", "db+"), "djqueue_results.backends.sql.store.SqlBackend"),
+    "rpc": "djqueue_results.backends.rpc.RpcBackend",
     "redis": "djqueue_results.backends.redis.RedisBackend",
     "rediss": "djqueue_results.backends.redis.RedisBackend",
     "redis+socket": "djqueue_results.backends.redis.RedisBackend",
     "sentinel": "djqueue_results.backends.redis.RedisBackend",
 }
+
+#: the group of entry points by which other packages add stores: scheme → class
+ENTRY_POINTS = "djqueue.result_backends"
+#: schemes of the stores that Celery has besides
+ABSENT = frozenset(
+    {
+        *("arangodb", "cassandra", "consul", "cosmosdbsql", "couchbase", "couchdb"),
+        *("elasticsearch", "riak"),
+    }
+)
 
 _open: dict[str, ResultBackend] = {}
 
@@ -60,6 +86,21 @@ class DisabledBackend(ResultBackend):
     def wait(self, task_id: str, timeout: float | None, interval: float | None = None) -> Document | None:
         """Say that there is nothing to wait for, and how to change that."""
         self._refuse()
+
+    def check_chords(self) -> None:
+        """Say that chords need a store, and how to get one."""
+        self._refuse()
+
+    def save_group(self, group_id: str, members: Any) -> None:
+        """Say that nothing is kept, and how to change that."""
+        self._refuse()
+
+    def restore_group(self, group_id: str) -> Any:
+        """Say that there is nothing to read, and how to change that."""
+        self._refuse()
+
+    def delete_group(self, group_id: str) -> None:
+        """Do nothing: nothing was kept."""
 
     def as_uri(self) -> str:
         """Return the alias."""
@@ -105,12 +146,15 @@ def _default() -> str:
 
 def _backend_class(address: str) -> type[ResultBackend]:
     alias = address.partition("://")[0]
+    if alias.startswith("db+"):  # and the name of a dialect and driver of SQLAlchemy's
+        alias = "db+"
     path = ALIASES.get(alias, alias)
-    address = masked(address)
     if "." not in path:
-        near = get_close_matches(alias, ALIASES)
-        meant = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(map(repr, sorted(ALIASES)))}"
-        raise ImproperlyConfigured(f"There is no result store called {address!r}: {meant}")
+        announced = {one.name: one.value.replace(":", ".") for one in entry_points(group=ENTRY_POINTS)}
+        if path not in announced:
+            raise ImproperlyConfigured(_unknown(alias, masked(address), sorted({*ALIASES, *announced})))
+        path = announced[path]
+    address = masked(address)
     try:
         found: Any = import_string(path)
     except ImportError as exc:
@@ -121,3 +165,14 @@ def _backend_class(address: str) -> type[ResultBackend]:
             f"The result store {address!r} names {found!r}, which is no ResultBackend."
         )
     return found
+
+
+def _unknown(alias: str, address: str, known: Sequence[str]) -> str:
+    near = get_close_matches(alias, known)
+    if alias.partition("+")[0] in ABSENT:
+        told = f"Celery has the store {alias!r}, and djqueue has not: known are"
+    elif near:
+        told = f"There is no result store called {address!r}: did you mean {near[0]!r}? Known are"
+    else:
+        told = f"There is no result store called {address!r}: known are"
+    return f"{told} {', '.join(map(repr, known))}. Others are named by the dotted path of their class."

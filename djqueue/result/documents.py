@@ -7,7 +7,7 @@ Celery calls the task's meta with `as_meta()`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from djqueue import states
 from djqueue.conf import settings
 from djqueue.core import serialization
-from djqueue.exceptions import exception_from_wire, exception_to_wire
+from djqueue.core.requests import attempt_number
+from djqueue.core.wire_exceptions import exception_from_wire, exception_to_wire
 
 
 class Encoded(NamedTuple):
@@ -41,6 +42,17 @@ def encode_exception(exc: BaseException) -> Encoded:
     return encode_value(exception_to_wire(exc))
 
 
+def fence(status: str, attempt: int, retries: int = 0) -> int:
+    """Return the smallest attempt that may still change what is stored in this state.
+
+    Until it ends, a task's document is open to its own attempt and later ones. An end is final for its
+    attempt, and a success also for all redeliveries: only a further retry replaces it.
+    """
+    if status == states.SUCCESS:
+        return max(attempt + 1, attempt_number(retries + 1, 0))
+    return attempt + 1 if status in states.READY_STATES else attempt
+
+
 def accepted_contents() -> tuple[str, ...]:
     """Return the content types that may be read from results."""
     accepted = settings.RESULT_ACCEPT_CONTENT
@@ -55,7 +67,8 @@ class Document:
     `content_type`/`content_encoding`. `attempt` orders writes: a backend refuses one that is older than
     what it holds, and a terminal state is final for its attempt. Times are seconds since the epoch.
     `children` are Celery result tuples. `args`, `kwargs` are safe representations. `stamps` are the call's,
-    as the text of a JSON object.
+    as the text of a JSON object. `reply_to` is the caller's queue for replies and `correlation_id` what it
+    knows the task by, if not by its id: stores that send results instead of keeping them go by these.
     """
 
     task_id: str
@@ -79,6 +92,8 @@ class Document:
     parent_id: str | None = None
     periodic_task_name: str | None = None
     stamps: str | None = None
+    reply_to: str | None = field(default=None, compare=False)
+    correlation_id: str | None = field(default=None, compare=False)
 
     def value(self) -> Any:
         """Return the decoded result: what the task returned, its exception, or a custom state's meta.
@@ -92,6 +107,11 @@ class Document:
         if self.status in states.EXCEPTION_STATES and decoded is not None:
             return exception_from_wire(decoded)
         return decoded
+
+    def refused(self, why: BaseException) -> Document:
+        """Return the document of a failure instead: the store does not take this one."""
+        told = encode_exception(why)
+        return replace(self, status=states.FAILURE, **told._asdict())
 
     def finished_at(self) -> datetime | None:
         """Return when the task ended, or None while it has not."""

@@ -7,30 +7,29 @@ message has left at all, so that waiting for what cannot come raises at once.
 
 from __future__ import annotations
 
-import asyncio
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from asgiref.sync import sync_to_async
 
 from djqueue import exceptions, states
 from djqueue.messaging.control import PATIENCE, Control
 from djqueue.messaging.departures import SENT, Departure
-from djqueue.result import backends
+from djqueue.result import backends, reading
 from djqueue.result.contract import ResultBackend
 from djqueue.result.documents import Document
 from djqueue.result.joining import refuse_inside_a_task
+from djqueue.result.pauses import Naps
 
 R = TypeVar("R")
 T = TypeVar("T")
 
 #: How often a waiting `get` looks whether a parent failed or calls `on_interval`, seconds.
 LOOK_AROUND = 0.5
-#: The shortest and longest pause of `aget` between two looks, seconds.
-FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
 
 
 class AsyncResult(Generic[R]):
@@ -39,12 +38,15 @@ class AsyncResult(Generic[R]):
     `departure` tells whether the message has left; handles made from an id have none and assume it has.
     """
 
+    #: makes handles, also those of groups, of what `as_tuple` returns; `groups.py` puts it here
+    from_tuple: ClassVar[Callable[..., Any]]
+
     def __init__(
         self,
         id: str,  # noqa: A002  (Celery's name)
         backend: ResultBackend | str | None = None,
         task_name: str | None = None,
-        parent: AsyncResult[Any] | None = None,
+        parent: Any = None,
         *,
         departure: Departure | None = None,
         ignored: bool = False,
@@ -106,16 +108,17 @@ class AsyncResult(Generic[R]):
         if self.ignored:
             return None  # type: ignore[return-value]
         self._check_waiting_makes_sense(disable_sync_subtasks)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause = FIRST_PAUSE
-        while not await sync_to_async(self.ready)():
-            if propagate and follow_parents:
-                await sync_to_async(self._raise_error_of_parents)()
-            left = LONGEST_PAUSE if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise self._timed_out(timeout)
-            await asyncio.sleep(min(interval or pause, left))
-            pause = min(pause * 1.5, LONGEST_PAUSE)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        follow_parents = propagate and follow_parents and self.parent is not None
+        with Naps(interval) as naps:
+            while not await sync_to_async(self.ready)():
+                if follow_parents:
+                    await sync_to_async(self._raise_error_of_parents)()
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise self._timed_out(timeout)
+                most = min(left, LOOK_AROUND) if follow_parents else left
+                await naps.rest(self.backend, self.id, most)
         return self._hand_over(propagate, callback)
 
     def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], None] | None = None) -> Any:
@@ -150,9 +153,9 @@ class AsyncResult(Generic[R]):
     def forget(self) -> None:
         """Delete what the store holds about this task and its parents."""
         self._final = None
-        self.backend.forget_many(self.as_list())
+        reading.forget(self.backend, [self.id])
         if self.parent is not None:
-            self.parent._forget_final()
+            self.parent.forget()
 
     def revoke(
         self,
@@ -169,9 +172,9 @@ class AsyncResult(Generic[R]):
         how = {"connection": connection, "reply": wait, "timeout": PATIENCE if timeout is None else timeout}
         return Control().revoke(self.id, terminate=terminate, signal=signal or "SIGTERM", **how)
 
-    def sent_with(self, other: AsyncResult[Any]) -> None:
-        """Share the fate of another task's message: without it this one is never sent."""
-        self._departure = other._departure
+    def leaves_with(self, departure: Departure) -> None:
+        """Share the fate of these messages: without them this task is never sent."""
+        self._departure = departure
 
     @property
     def backend(self) -> ResultBackend:
@@ -245,20 +248,17 @@ class AsyncResult(Generic[R]):
     # -- relatives -----------------------------------------------------------------------------------
 
     @property
-    def children(self) -> list[AsyncResult[Any]] | None:
-        """The tasks that this one sent, those that follow it included; None while nothing is known."""
+    def children(self) -> list[Any] | None:
+        """The tasks and groups that this one sent, those that follow it included; None: nothing is known."""
         document = self._read()
         if document is None or document.children is None:
             return None
-        return [handle for child in document.children for handle in _handles(child, self._backend)]
+        return [type(self).from_tuple(child, self._backend) for child in document.children]
 
     @property
-    def root(self) -> AsyncResult[Any]:
+    def root(self) -> Any:
         """The first of the parents, or this handle itself."""
-        handle: AsyncResult[Any] = self
-        while handle.parent is not None:
-            handle = handle.parent
-        return handle
+        return self if self.parent is None else self.parent.root
 
     def as_tuple(self) -> tuple[Any, Any]:
         """Return the handle as builtins, for `result_from_tuple`."""
@@ -291,14 +291,18 @@ class AsyncResult(Generic[R]):
     # -- inside --------------------------------------------------------------------------------------
 
     def _read(self) -> Document | None:
-        if self._final is not None:
+        if self._final is not None or self._is_on_its_way():
             return self._final
-        if self._departure is not None and self._departure.state != SENT:
-            return None
-        document = self.backend.fetch(self.id)
+        return self._learn(reading.read(self.backend, [self.id]).get(self.id))
+
+    def _learn(self, document: Document | None) -> Document | None:
+        """Remember a terminal state; return the document."""
         if document is not None and document.status in states.READY_STATES:
             self._final = document
         return document
+
+    def _is_on_its_way(self) -> bool:
+        return self._departure is not None and self._departure.state != SENT
 
     def _stored(self, field: Callable[[Document], T]) -> T | None:
         document = self._read()
@@ -319,7 +323,7 @@ class AsyncResult(Generic[R]):
                 self._raise_error_of_parents()
             left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
             seconds = min((one for one in (turn, left) if one is not None), default=None)
-            document = self.backend.wait(self.id, seconds, interval)
+            document = reading.wait(self.backend, self.id, seconds, interval)
             if document is not None:
                 return document
             if deadline is not None and time.monotonic() >= deadline:
@@ -332,18 +336,13 @@ class AsyncResult(Generic[R]):
         return value
 
     def _raise_error_of_parents(self) -> None:
-        line = []
+        line: list[Any] = []
         parent = self.parent
         while parent is not None:
             line.append(parent)
             parent = parent.parent
         for parent in reversed(line):
             parent.maybe_throw()
-
-    def _forget_final(self) -> None:
-        self._final = None
-        if self.parent is not None:
-            self.parent._forget_final()
 
     def _check_waiting_makes_sense(self, disable_sync_subtasks: bool) -> None:
         if disable_sync_subtasks:
@@ -357,41 +356,11 @@ class AsyncResult(Generic[R]):
         )
 
 
-def result_from_tuple(described: Any) -> AsyncResult[Any]:
-    """Return the handle that `as_tuple` described.
-
-    Raises:
-        ValueError: it describes a group of tasks.
-    """
-    if isinstance(described, AsyncResult):
-        return described
-    (task_id, parent), members = _parts(described)
-    if members is not None:
-        raise ValueError(f"{described!r} describes a group of tasks, not one task.")
-    return AsyncResult(task_id, parent=result_from_tuple(parent) if parent else None)
-
-
-def _parts(described: Any) -> tuple[tuple[str, Any], Sequence[Any] | None]:
-    head, members = described
-    return (head, None) if isinstance(head, str) else tuple(head), members
-
-
-def _handles(described: Any, backend: ResultBackend | str | None) -> Iterator[AsyncResult[Any]]:
-    """Yield the task described, or in place of a group its members."""
-    (task_id, parent), members = _parts(described)
-    if members is None:
-        above = next(_handles(parent, backend), None) if parent else None
-        yield AsyncResult(task_id, backend, parent=above)
-        return
-    for member in members:
-        yield from _handles(member, backend)
-
-
 def _unpickled(
     task_id: str,
     backend: str | None,
     task_name: str | None,
-    parent: AsyncResult[Any] | None,
+    parent: Any,
     ignored: bool,
 ) -> AsyncResult[Any]:
     return AsyncResult(task_id, backend, task_name, parent, ignored=ignored)

@@ -16,7 +16,7 @@ _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 class ArgumentCheck:
     """The check for one task."""
 
-    __slots__ = ("_fewest", "_most", "_name", "signature")
+    __slots__ = ("_by_position_only", "_fewest", "_most", "_name", "signature")
 
     def __init__(self, name: str, signature: Signature) -> None:
         self._name = name
@@ -26,6 +26,11 @@ class ArgumentCheck:
         needs_keywords = any(
             one.kind is Parameter.KEYWORD_ONLY and one.default is Parameter.empty for one in parameters
         )
+        self._by_position_only = [
+            one.name
+            for one in positional
+            if one.kind is Parameter.POSITIONAL_ONLY and one.default is Parameter.empty
+        ]
         takes_any = any(one.kind is Parameter.VAR_POSITIONAL for one in parameters)
         self._fewest: float = sum(one.default is Parameter.empty for one in positional)
         self._most: float = float("inf") if takes_any else len(positional)
@@ -38,6 +43,9 @@ class ArgumentCheck:
             return
         try:
             self.signature.bind(*args, **kwargs)
+            # Python 3.13.0 lets ** take what has to be given by position.
+            for missing in self._by_position_only[len(args) :]:
+                raise TypeError(f"missing a required argument: {missing!r}")
         except TypeError as exc:
             raise TypeError(f"{self._name}{self.signature} cannot be called like this: {exc}.") from None
 

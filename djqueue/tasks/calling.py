@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from djqueue.canvas import sending
+from djqueue.canvas.maps import chunks, xmap, xstarmap
 from djqueue.canvas.signature import Signature
 from djqueue.conf import settings
 from djqueue.core.calls import Call
@@ -17,13 +18,13 @@ from djqueue.core.serialization import dumps, loads
 from djqueue.result.eager import EagerResult
 from djqueue.result.handles import AsyncResult
 from djqueue.tasks import eager
-from djqueue.tasks.running import Running
+from djqueue.tasks.replacing import Replacing
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Calling(Running[P, R]):
+class Calling(Replacing[P, R]):
     """The calling part of every task."""
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
@@ -106,6 +107,8 @@ class Calling(Running[P, R]):
         """Return a call of this task that has not been made; `how` may be `immutable` and options."""
         return Signature(self.name, args, kwargs, **how)
 
+    subtask = signature
+
     def s(self, *args: Any, **kwargs: Any) -> Signature:
         """Return the signature of a call with these arguments."""
         return Signature(self.name, args, kwargs)
@@ -113,6 +116,18 @@ class Calling(Running[P, R]):
     def si(self, *args: Any, **kwargs: Any) -> Signature:
         """Return the signature of a call with these arguments and no others."""
         return Signature(self.name, args, kwargs, immutable=True)
+
+    def map(self, it: Iterable[Any]) -> xmap:
+        """Return the signature that runs this task on each item, one after the other, in one message."""
+        return xmap(self.s(), it)
+
+    def starmap(self, it: Iterable[Any]) -> xstarmap:
+        """Return the signature that runs this task with each tuple of arguments, in one message."""
+        return xstarmap(self.s(), it)
+
+    def chunks(self, it: Iterable[Any], n: int) -> chunks:
+        """Return the signature that runs this task with each tuple of arguments, `n` in a message."""
+        return chunks(self.s(), it, n)
 
     def AsyncResult(self, task_id: str, **how: Any) -> AsyncResult[R]:  # noqa: N802  (Celery's name)
         """Return the handle of a call of this task by its id."""
@@ -123,7 +138,7 @@ class Calling(Running[P, R]):
 
         What follows a task is not checked: its sender has done its work, and the fault is not his.
         """
-        if not self.typing or sending.is_collecting():
+        if not self.typing or sending.is_following():
             return
         args, kwargs = args or (), kwargs or {}
         if isinstance(args, list | tuple) and isinstance(kwargs, Mapping):

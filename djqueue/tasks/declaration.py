@@ -16,7 +16,7 @@ from djqueue.conf import settings
 from djqueue.core.calls import Plan
 from djqueue.exceptions import MaxRetriesExceededError, OperationalError
 from djqueue.tasks.arguments import ArgumentCheck
-from djqueue.tasks.options import IN_SETTINGS, OPTIONS, check_together, checked
+from djqueue.tasks.options import IN_SETTINGS, OPTIONS, check_acks, check_together, checked
 
 #: Options that the plan has as they are; None leaves the choice to the route or the settings.
 _PLANNED = (
@@ -56,6 +56,7 @@ class Declaration:
     track_started: bool | None
     trail: bool
     throws: tuple[type[BaseException], ...]
+    ack: str | None
     acks_late: bool | None
     acks_on_failure_or_timeout: bool | None
     acks_on_failure: bool | None
@@ -138,6 +139,7 @@ class Declaration:
             if getattr(self, name) is not value:
                 setattr(self, name, value)
         check_together(self.soft_time_limit, self.time_limit, whose)
+        check_acks(self.ack, self.acks_late, whose)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in OPTIONS:

@@ -14,7 +14,6 @@ from typing import Any
 from djqueue import states
 from djqueue.canvas.continuation import FollowUp
 from djqueue.core.calls import Call
-from djqueue.core.messages import Outgoing
 from djqueue.core.reprs import safe_repr
 from djqueue.core.requests import Request, current_request, running, task_request
 from djqueue.exceptions import Retry
@@ -22,6 +21,7 @@ from djqueue.result import backends
 from djqueue.result.eager import EagerResult
 from djqueue.tasks import records
 from djqueue.tasks.execution import Run
+from djqueue.tasks.following import Following
 from djqueue.tasks.running import Running
 
 
@@ -60,12 +60,12 @@ class EagerRun(Run):
         self.is_stored = task.option("store_eager_result")
         self.retries: list[Retry] = []
 
-    def collect(self, following: Iterable[FollowUp], retries: Iterable[Retry] = ()) -> list[Outgoing]:
+    def collect(self, following: Iterable[FollowUp], retries: Iterable[Retry] = ()) -> Following:
         """Run what follows now; their failures are their own."""
         self.retries.extend(retries)
         for one in following:
             one.signature.apply(one.args, **one.options, throw=False)
-        return []
+        return Following()
 
     def set_state(self, state: str, meta: Any) -> None:
         """Store a state that the task sets, if eager results are stored."""

@@ -14,7 +14,7 @@ from djqueue.canvas.continuation import FollowUp, after_failure, error_callbacks
 from djqueue.canvas.signature import Signature
 from djqueue.core.registry import tasks
 from djqueue.core.requests import Request
-from djqueue.exceptions import exception_to_wire
+from djqueue.core.wire_exceptions import exception_to_wire
 from djqueue.tasks.coroutines import run_coroutine
 
 logger = logging.getLogger("djqueue.task")

@@ -15,7 +15,7 @@ from typing import Any
 from djqueue import signals, states
 from djqueue.canvas import continuation
 from djqueue.canvas.continuation import FollowUp
-from djqueue.core.messages import Outgoing, WireMessage
+from djqueue.core.messages import WireMessage
 from djqueue.core.protocol import read_body, read_headers, upgrade_v1
 from djqueue.core.registry import tasks
 from djqueue.core.reprs import safe_repr
@@ -34,15 +34,16 @@ from djqueue.exceptions import (
     WorkerTerminate,
 )
 from djqueue.result.documents import Document, encode_exception, encode_value
-from djqueue.tasks import records
+from djqueue.tasks import chords, records
 from djqueue.tasks.abandonment import abandon
 from djqueue.tasks.autoretry import retried
 from djqueue.tasks.coroutines import run_coroutine
 from djqueue.tasks.errbacks import call_or_find
 from djqueue.tasks.failures import ExceptionInfo, clear_frames
-from djqueue.tasks.following import collect
+from djqueue.tasks.following import Following, collect
 from djqueue.tasks.outcome import ACK, REJECT, REQUEUE, Outcome
 from djqueue.tasks.running import Running
+from djqueue.tasks.transactional import NOTHING, TakenOver, committing, without_receipt
 from djqueue.tasks.unit_of_work import UnitOfWork
 
 logger = logging.getLogger("djqueue.task")
@@ -63,8 +64,9 @@ def perform(
     `starts` counts earlier starts of the message, `worker` is the node's name, and `report` takes the states
     that the task sets while it runs.
     """
+    receipt, delivery_info = without_receipt(delivery_info)
     try:
-        if "task" not in message.headers:
+        if message.reading is None and "task" not in message.headers:
             message = upgrade_v1(message)
         request = read_headers(message, delivery_info, starts)
     except (InvalidTaskError, DecodeError, ContentDisallowed) as exc:
@@ -76,7 +78,7 @@ def perform(
         outcome = abandon(request, message, error, worker=worker)
         outcome.settle = REJECT
         return outcome
-    run = Run(task, request, report)
+    run = Run(task, request, report, receipt)
     with running(request), UnitOfWork():
         try:
             run.execute(message)
@@ -92,12 +94,17 @@ def perform(
 class Run:
     """One run of one task, from its arguments to its outcome."""
 
-    __slots__ = ("began", "error", "info", "outcome", "report", "request", "runtime", "task", "value")
+    __slots__ = (
+        *("began", "error", "info", "outcome", "receipt", "report", "request", "runtime", "task", "value"),
+    )
 
-    def __init__(self, task: Running[Any, Any], request: Request, report: Report | None = None) -> None:
+    def __init__(
+        self, task: Running[Any, Any], request: Request, report: Report | None = None, receipt: str = ""
+    ) -> None:
         self.task = task
         self.request = request
         self.report = report
+        self.receipt = receipt  # of a task that commits with its message
         self.outcome = Outcome(states.IGNORED)
         self.value: Any = None  # what the task returned, or the exception it ended with
         self.error: BaseException | None = None
@@ -120,12 +127,13 @@ class Run:
     def run_task(self) -> None:
         """Call the task and put together its end; the arguments are known."""
         try:
-            self.announce_start()
-            self.succeed(self.call())
+            with committing(self, self.receipt) if self.receipt else NOTHING:
+                self.announce_start()
+                self.succeed(self.call())
         except Retry as retry:
             self.retry(retry)
-        except Ignore:
-            self.end(states.IGNORED, None, [])
+        except Ignore as ignore:
+            self.ignore(ignore)
         except Reject as reject:
             self.reject(reject)
         except (WorkerShutdown, WorkerTerminate):
@@ -184,16 +192,16 @@ class Run:
         """Encode the result and what follows; a result or follow-up that cannot be written is a failure."""
         task, request = self.task, self.request
         ignored = self._ignores_result()
-        encoded = None if ignored else encode_value(value)
-        following = continuation.after_success(request, value) if request.callbacks or request.chain else ()
-        follow_ups = self.collect(following, request.__dict__.get("retries_asked", ()))
+        encoded = None if ignored and not request.chord else encode_value(value)
+        following = continuation.after_success(request, value) if request.callbacks or request.chain else []
+        followed_by = self.collect(self._asked(following), request.__dict__.get("retries_asked", ()))
         self.value = value
-        self.end(
-            states.SUCCESS,
-            encoded and records.record(request, states.SUCCESS, encoded, started=self.began),
-            follow_ups,
-            summary=safe_repr(value, task.resultrepr_maxsize),
-        )
+        document = None
+        if encoded is not None and not ignored:
+            document = records.record(request, states.SUCCESS, encoded, started=self.began)
+        self.end(states.SUCCESS, document, followed_by, summary=safe_repr(value, task.resultrepr_maxsize))
+        if encoded is not None and request.chord:
+            self.outcome.parts += chords.parts_of(request, states.SUCCESS, encoded)
         self._guarded(task.on_success, value, request.id, request.args, request.kwargs)
         if signals.task_success.receivers:
             signals.task_success.send_robust(sender=task, result=value)
@@ -204,7 +212,7 @@ class Run:
         try:
             if retry.sig is None:  # raised by hand: as if the task had asked for it
                 retry.sig = task.signature_from_request(request, countdown=task.option("default_retry_delay"))
-            follow_ups = self.collect((), (retry,))
+            followed_by = self.collect([], (retry,))
         except Exception as exc:  # new arguments that cannot be written, options that do not exist
             self.fail(exc)
             return
@@ -220,7 +228,7 @@ class Run:
                 traceback=self.info.traceback,
                 started=self.began,
             )
-        self.end(states.RETRY, document, follow_ups, summary=str(retry))
+        self.end(states.RETRY, document, followed_by, summary=str(retry))
         self._guarded(task.on_retry, reason, request.id, request.args, request.kwargs, self.info)
         signals.task_retry.send_robust(sender=task, request=request, reason=reason, einfo=self.info)
 
@@ -229,34 +237,52 @@ class Run:
         task, request = self.task, self.request
         self.error = self.value = exc
         info = self.info = ExceptionInfo(exc)
-        follow_ups = self.collect(call_or_find(request, exc, info.traceback))
+        followed_by = self.collect(self._asked(call_or_find(request, exc, info.traceback)))
+        encoded = encode_exception(exc)
         stored = not self._ignores_result() or task.option("store_errors_even_if_ignored")
         document = None
         if stored:
             document = records.record(
-                request, states.FAILURE, encode_exception(exc), traceback=info.traceback, started=self.began
+                request, states.FAILURE, encoded, traceback=info.traceback, started=self.began
             )
         summary = safe_repr(exc, task.resultrepr_maxsize)
-        self.end(states.FAILURE, document, follow_ups, summary=summary, settle=self._settles(exc))
+        self.end(states.FAILURE, document, followed_by, summary=summary, settle=self._settles(exc))
         outcome = self.outcome
         outcome.traceback = info.traceback
         outcome.expected = isinstance(exc, task.option("throws"))
-        outcome.never_run = records.never_run(request, exc, info.traceback)
+        if request.chain or request.chord:
+            outcome.never_run += chords.never_run(request, encoded, info.traceback)
+            outcome.parts += chords.parts_of(request, states.FAILURE, encoded, later=True)
         self._guarded(task.on_failure, exc, request.id, request.args, request.kwargs, info)
         self._tell_failure(exc, info)
+
+    def ignore(self, ignore: Ignore) -> None:
+        """Send what the task replaced itself by; a task that just ends counts in its chord as failed."""
+        request = self.request
+        try:
+            followed_by = self.collect(self._asked([]))
+        except Exception as exc:  # arguments of the replacement that cannot be written
+            self.fail(exc)
+            return
+        self.end(states.IGNORED, None, followed_by)
+        if not (request.__dict__.get("replaced") or isinstance(ignore, TakenOver)):
+            encoded = encode_exception(ignore)
+            self.outcome.parts += chords.parts_of(request, states.FAILURE, encoded, later=True)
 
     def reject(self, reject: Reject) -> None:
         """Give the message back to its queue, or let it be kept as a dead letter and count as failed."""
         request = self.request
         if reject.requeue:
-            self.end(states.REJECTED, None, [], summary=str(reject), settle=REQUEUE)
+            self.end(states.REJECTED, None, summary=str(reject), settle=REQUEUE)
             return
         self.error = self.value = reject
         self.info = ExceptionInfo(reject)
+        encoded = encode_exception(reject)
         document = None
         if not self._ignores_result():
-            document = records.record(request, states.FAILURE, encode_exception(reject), started=self.began)
-        self.end(states.REJECTED, document, [], summary=str(reject), settle=REJECT)
+            document = records.record(request, states.FAILURE, encoded, started=self.began)
+        self.end(states.REJECTED, document, summary=str(reject), settle=REJECT)
+        self.outcome.parts += chords.parts_of(request, states.FAILURE, encoded, later=True)
         self._tell_failure(reject, self.info)
 
     def announce_end(self) -> None:
@@ -293,21 +319,33 @@ class Run:
             encoded = records.encode_state(state, meta)
             self.report(records.record(self.request, state, encoded, started=self.began))
 
-    def collect(self, following: Iterable[FollowUp], retries: Iterable[Retry] = ()) -> list[Outgoing]:
+    def _asked(self, following: list[FollowUp]) -> list[FollowUp]:
+        """Return what follows, after what the task itself asked to be sent with its end."""
+        asked = self.request.__dict__.get("follow_ups_asked")
+        return [*asked, *following] if asked else following
+
+    def collect(self, following: Iterable[FollowUp], retries: Iterable[Retry] = ()) -> Following:
         """Return the messages of what follows; they leave with the outcome."""
-        return collect(self.request, following, retries)
+        return collect(following, retries)
 
     def end(
         self,
         state: str,
         document: Document | None,
-        follow_ups: list[Outgoing],
+        followed_by: Following | None = None,
         *,
         summary: str = "",
         settle: str = ACK,
     ) -> None:
         """Make the outcome."""
-        self.outcome = Outcome(state, document, follow_ups, settle, runtime=self.runtime, summary=summary)
+        self.outcome = outcome = Outcome(state, document, settle=settle, summary=summary)
+        outcome.runtime = self.runtime
+        if followed_by is not None:
+            outcome.follow_ups = followed_by.messages
+            outcome.openings = followed_by.openings
+            brought = self.request.__dict__.get("brought_about")
+            if brought is not None:
+                outcome.absorb(brought)
 
     def break_off(self, exc: Exception) -> None:
         """End a run in which djqueue itself failed: the message is kept as a dead letter."""
@@ -324,7 +362,7 @@ class Run:
             traceback=info.tb,
             einfo=info,
         )
-        self.end(states.FAILURE, None, [], summary=safe_repr(exc), settle=REJECT)
+        self.end(states.FAILURE, None, summary=safe_repr(exc), settle=REJECT)
         self.outcome.traceback = info.traceback
 
     def _settles(self, exc: BaseException) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from djqueue.canvas import sending
-from djqueue.canvas.chain import Chain
 from djqueue.canvas.signature import Signature
 from djqueue.conf import settings
 from djqueue.core.calls import Call, Plan
@@ -43,9 +42,11 @@ async def aenqueue_many(
 
 
 def _signature(one: Any, options: dict[str, Any]) -> Signature:
-    if isinstance(one, Chain):
-        raise TypeError("enqueue_many() sends single tasks; send a chain with its own apply_async().")
     if isinstance(one, Signature):
+        if one.subtask_type in ("chain", "chord", "group", "chunks"):
+            raise TypeError(
+                f"enqueue_many() sends single tasks; send a {one.subtask_type} with its own apply_async()."
+            )
         return Signature.from_dict({**one, "options": {**options, **one.options}}) if options else one
     if isinstance(one, tuple | list) and 1 <= len(one) <= 3:
         task, args, kwargs = (*one, None, None)[:3]

@@ -55,6 +55,9 @@ BACKOFF = Kind("True, False, or a number of seconds", _check_backoff)
 EXPIRES = Kind("a number of seconds, a timedelta or a datetime", _check_expires)
 QUEUE = Kind("a queue's name", _check_queue)
 
+#: the value of the option `ack`
+TRANSACTIONAL = "transactional"
+
 OPTIONS: dict[str, Option] = {
     # sending
     "queue": Option(optional(QUEUE), None, "The queue its messages go to."),
@@ -77,6 +80,11 @@ OPTIONS: dict[str, Option] = {
     "trail": Option(BOOLEAN, True, "Record the tasks it sends as its children."),
     "throws": Option(EXCEPTIONS, (), "Exceptions that are expected: logged without traceback."),
     # running
+    "ack": Option(
+        optional(one_of(TRANSACTIONAL)),
+        None,
+        "'transactional': its writes, its result and the end of its message commit together.",
+    ),
     "acks_late": Option(optional(BOOLEAN), None, "Its message leaves the broker after it ran."),
     "acks_on_failure_or_timeout": Option(optional(BOOLEAN), None, "Failing counts as done with."),
     "acks_on_failure": Option(optional(BOOLEAN), None, "The same for failures only."),
@@ -148,6 +156,19 @@ def check_together(soft: Any, hard: Any, whose: str) -> None:
         raise ValueError(
             f"{whose}: soft_time_limit is {soft} and time_limit is {hard}. The soft limit must be the "
             "shorter one, or the task is killed before it hears of it."
+        )
+
+
+def check_acks(ack: Any, acks_late: Any, whose: str) -> None:
+    """Refuse a message that is to go both before the task and together with it.
+
+    Raises:
+        ValueError: `ack` is "transactional" and `acks_late` is False.
+    """
+    if ack == TRANSACTIONAL and acks_late is False:
+        raise ValueError(
+            f'{whose}: ack="transactional" removes the message when the task commits, acks_late=False before'
+            " the task starts. Leave one of them out."
         )
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from djqueue.core.messages import Outgoing
+from djqueue.result.chords import ChordOpening, ChordPart
 from djqueue.result.documents import Document
 
-ACK, REQUEUE, REJECT = "ack", "requeue", "reject"
+ACK, REQUEUE, REJECT, SETTLED = "ack", "requeue", "reject", "settled"
 
 
 @dataclass(slots=True)
@@ -20,10 +21,12 @@ class Outcome:
     """The end of one run.
 
     `state` is a Celery state name (also IGNORED and REJECTED, which are never stored). `settle` is what
-    becomes of the message: "ack", "requeue" (back to its queue) or "reject" (kept as a dead letter).
+    becomes of the message: "ack", "requeue" (back to its queue), "reject" (kept as a dead letter) or
+    "settled" (it is gone already, and everything was stored and sent).
     `summary` is the capped repr of the result or exception; `runtime` is in seconds; `expected` marks an
     exception the task listed in `throws`. `never_run` are documents for the later tasks of a chain that are
-    not sent because this one failed.
+    not sent because this one failed. `openings` are chords among the follow-ups, opened before those leave;
+    `parts` are what the run has ended of chords, counted after.
     """
 
     state: str
@@ -35,6 +38,15 @@ class Outcome:
     traceback: str | None = None
     expected: bool = False
     never_run: list[Document] = field(default_factory=list)
+    openings: list[ChordOpening] = field(default_factory=list)
+    parts: list[ChordPart] = field(default_factory=list)
+
+    def absorb(self, other: Outcome) -> None:
+        """Take over what another end brings about: messages, chords, parts, and documents of other tasks."""
+        self.follow_ups += other.follow_ups
+        self.never_run += other.never_run
+        self.openings += other.openings
+        self.parts += other.parts
 
     def pack(self) -> tuple[Any, ...]:
         """Return the outcome as a tuple of builtins."""
@@ -50,12 +62,15 @@ class Outcome:
             self.traceback,
             self.expected,
             [later.pack() for later in self.never_run],
+            [opening.pack() for opening in self.openings],
+            [part.pack() for part in self.parts],
         )
 
     @classmethod
     def unpack(cls, packed: tuple[Any, ...]) -> Outcome:
         """Return the outcome that `pack` made a tuple of."""
-        state, document, messages, settle, runtime, summary, traceback, expected, never_run = packed
+        state, document, messages, settle, runtime, summary, traceback, expected, *lists = packed
+        never_run, openings, parts = lists
         return cls(
             state,
             document and Document.unpack(document),
@@ -66,4 +81,6 @@ class Outcome:
             traceback,
             expected,
             [Document.unpack(later) for later in never_run],
+            [ChordOpening(*opening) for opening in openings],
+            [ChordPart(*part) for part in parts],
         )

@@ -13,8 +13,8 @@ from djqueue import states
 from djqueue.conf import settings
 from djqueue.core.requests import Request
 from djqueue.core.serialization import dumps_json
-from djqueue.exceptions import exception_to_wire
-from djqueue.result.documents import Document, Encoded, encode_exception, encode_value
+from djqueue.core.wire_exceptions import exception_to_wire
+from djqueue.result.documents import Document, Encoded, encode_value
 
 #: The header that beat puts on what it sends.
 PERIODIC = "periodic_task_name"
@@ -46,6 +46,8 @@ def record(
         group_id=request.group,
         root_id=request.root_id,
         parent_id=request.parent_id,
+        reply_to=request.reply_to,
+        correlation_id=request.correlation_id,
     )
     if settings.RESULT_EXTENDED:
         document.name = request.task
@@ -86,32 +88,3 @@ def set_from_outside(task_id: str, state: str, meta: Any) -> Document:
     return Document(
         task_id, state, encoded.result, encoded.content_type, encoded.content_encoding, date_done=done
     )
-
-
-def never_run(request: Request, error: BaseException, traceback: str | None) -> list[Document]:
-    """Return the documents of the later tasks of a chain, which are not sent because this one failed."""
-    later = [signature for signature in request.chain or () if _id_of(signature)]
-    if not later:
-        return []
-    encoded = encode_exception(error)
-    return [
-        Document(
-            _id_of(signature),
-            states.FAILURE,
-            encoded.result,
-            encoded.content_type,
-            encoded.content_encoding,
-            traceback=traceback,
-            children=[],
-            date_done=time.time(),
-            name=signature["task"] if settings.RESULT_EXTENDED else None,
-            root_id=request.root_id,
-            parent_id=request.id,
-        )
-        for signature in later
-    ]
-
-
-def _id_of(signature: Any) -> str:
-    task_id = (signature.get("options") or {}).get("task_id")
-    return task_id if isinstance(task_id, str) else ""

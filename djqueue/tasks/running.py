@@ -24,7 +24,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 #: Headers that brokers put on, and that a new message must not have.
-_OF_BROKERS = frozenset({"x-death", "x-delivery-count", "x-djq-unseen", "x-first-death-queue", "redelivered"})
+_OF_BROKERS = frozenset(
+    {
+        *("x-death", "x-delivery-count", "x-djq-unknown", "x-djq-unseen", "x-first-death-queue"),
+        "redelivered",
+    }
+)
 
 
 class Running(Handlers, Generic[P, R]):

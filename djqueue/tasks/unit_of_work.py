@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
-from django.core.cache import close_caches
+from django.core.cache import caches, close_caches
+from django.core.cache.backends.base import BaseCache
 from django.db import connections
+from django.utils.module_loading import import_string
 
 from djqueue.messaging.commits import is_in_testcase
 
@@ -40,12 +43,27 @@ class UnitOfWork:
         for connection in self._connections:
             if not is_in_testcase(connection):
                 connection.close_if_unusable_or_obsolete()
-        close_caches()
+        if any(_keeps_connections(one["BACKEND"]) for one in caches.settings.values()):
+            close_caches()
+
+
+@lru_cache
+def _keeps_connections(backend: str) -> bool:
+    """Return whether closing a cache does anything: that is known sooner than whether one was opened."""
+    try:
+        return import_string(backend).close is not BaseCache.close
+    except ImportError:  # so nobody can have opened it
+        return False
 
 
 def close_connections() -> None:
     """Close every connection of this thread (called when a thread that ran tasks ends)."""
     connections.close_all()
+    for kept in connections.all(initialized_only=True):
+        # Django leaves a database in memory open; the thread's own view of it ends with the thread.
+        if kept.connection is not None and not kept.allow_thread_sharing:
+            kept.connection.close()
+            kept.connection = None
     close_caches()
 
 

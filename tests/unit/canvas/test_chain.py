@@ -9,25 +9,16 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from djqueue import Signature, Task, chain, shared_task, signature
-from djqueue.canvas.chain import Chain, derived_id
+from djqueue import Signature, Task, chain, signature
+from djqueue.canvas.group import derived_id
 from djqueue.core.protocol import read_body
 from djqueue.exceptions import NotSentYet
 from tests.support.in_process import Inbox
 
 
-@pytest.fixture
-def add() -> Task[..., int]:
-    @shared_task(name="canvas.add")
-    def add(x: int, y: int) -> int:
-        return x + y
-
-    return add
-
-
 def test_bars_and_the_function_make_the_same(add: Task[..., int]) -> None:
     made = add.s(1, 1) | add.s(2) | add.s(3)
-    assert isinstance(made, Chain)
+    assert isinstance(made, chain)
     assert made == chain(add.s(1, 1), add.s(2), add.s(3)) == chain([add.s(1, 1), add.s(2), add.s(3)])
     assert made.tasks == [add.s(1, 1), add.s(2), add.s(3)]
     assert repr(made) == "canvas.add(1, 1) | canvas.add(2) | canvas.add(3)"
@@ -64,7 +55,7 @@ def test_it_survives_every_journey(add: Task[..., int]) -> None:
         made.clone(),
         Signature.from_dict(made),
     ):
-        assert isinstance(copy, Chain)
+        assert isinstance(copy, chain)
         assert json.dumps(copy) == json.dumps(made)
         assert copy.tasks[0] is not made.tasks[0]
         assert all(isinstance(step, Signature) for step in copy.tasks)
@@ -146,7 +137,7 @@ def test_frozen_ids_are_the_ones_sent(add: Task[..., int], inbox: Inbox) -> None
 
 
 def test_a_chain_of_one_is_sent_as_that_one(add: Task[..., int], inbox: Inbox) -> None:
-    result = Chain([add.s(1, 1)]).delay()
+    result = chain.of([add.s(1, 1)]).delay()
     message = inbox.next().message
     assert message.headers["id"] == result.id
     assert read_body(message)[2]["chain"] is None

@@ -6,7 +6,7 @@ from typing import Any
 
 from djqueue import signature
 from djqueue.canvas import continuation
-from djqueue.canvas.chain import derived_id
+from djqueue.canvas.group import derived_id
 from djqueue.core.requests import Request
 
 

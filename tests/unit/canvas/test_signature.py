@@ -9,19 +9,10 @@ from typing import Any
 
 import pytest
 
-from djqueue import Signature, Task, app, maybe_signature, shared_task, signature
+from djqueue import Signature, Task, app, maybe_signature, signature
 from djqueue.core.protocol import read_body
 from djqueue.exceptions import NotRegistered
 from tests.support.in_process import Inbox
-
-
-@pytest.fixture
-def add() -> Task[..., int]:
-    @shared_task(name="canvas.add")
-    def add(x: int, y: int, z: int = 0) -> int:
-        return x + y + z
-
-    return add
 
 
 def test_it_is_what_travels_in_messages(add: Task[..., int]) -> None:

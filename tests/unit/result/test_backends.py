@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from djqueue import AsyncResult
@@ -52,11 +54,29 @@ def test_without_it_nothing_is_kept_and_reading_says_how_to_change_that(
             result.ready()
 
 
+def test_distributions_bring_stores_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = tmp_path / "pigeons-1.0.dist-info"
+    told.mkdir()
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: pigeons\nVersion: 1.0\n")
+    (told / "entry_points.txt").write_text(
+        "[djqueue.result_backends]\npigeon = tests.support.in_process:DictStore\nlost = no.such:Store\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for address in ("pigeon", "pigeon://loft"):
+        store = backends.backend(address)
+        assert isinstance(store, DictStore)
+        assert store.url == address
+    with pytest.raises(ImproperlyConfigured, match="'lost' cannot be imported"):
+        backends.backend("lost")
+
+
 @pytest.mark.parametrize(
     ("address", "says"),
     [
-        ("django-dv", "did you mean 'django-db'"),
-        ("carrier-pigeon", "known are 'disabled', 'django-db'"),
+        ("django-dv", r"did you mean 'django-db'\?.*'django-cache', 'django-db',.* 'file',.* 'redis'"),
+        ("carrier-pigeon", "known are .*'django-cache', 'django-db',.* 'file',.* 'redis',.*'rpc'"),
+        ("riak://host/name", "Celery has the store 'riak', and djqueue has not: known are .*'redis'"),
+        ("elasticsearch+https://a:secret@host", r"(?!.*secret).*djqueue has not"),
         ("no.such.Store", "cannot be imported"),
         ("collections.OrderedDict", "is no ResultBackend"),
     ],

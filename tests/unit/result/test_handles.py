@@ -187,7 +187,7 @@ def test_what_was_not_sent_is_pending_and_not_waited_for(keep: Keep) -> None:
     with pytest.raises(NotSentYet, match="Task t cannot have a result: its message is sent when"):
         result.get(timeout=1)
     follower: AsyncResult[int] = AsyncResult("f")
-    follower.sent_with(result)
+    follower.leaves_with(departure)
     assert follower.state == states.PENDING
     departure.mark_sent()
     assert result.get(timeout=1) == 7
@@ -203,7 +203,7 @@ def test_forgetting_deletes_the_task_and_its_parents(keep: Keep, store: DictStor
     assert (parent.state, child.state) == (states.PENDING, states.PENDING)
 
 
-def test_children_are_handles_members_of_groups_among_them(keep: Keep) -> None:
+def test_children_are_handles_groups_among_them(keep: Keep) -> None:
     children = [
         [["a", None], None],
         [["b", [["p", None], None]], None],
@@ -212,7 +212,8 @@ def test_children_are_handles_members_of_groups_among_them(keep: Keep) -> None:
     ]
     found = keep("t", states.SUCCESS, children=children).children
     assert found is not None
-    assert [child.id for child in found] == ["a", "b", "m1", "m2", "c"]
+    assert [child.id for child in found] == ["a", "b", "g", "c"]
+    assert [member.id for member in found[2]] == ["m1", "m2"]
     assert found[1].parent == "p"
 
 
@@ -225,8 +226,8 @@ def test_a_handle_is_described_by_builtins_and_made_from_them() -> None:
     assert made.root == "r"
     assert result_from_tuple(made) is made
     assert result_from_tuple(["t", None]) == handle
-    with pytest.raises(ValueError, match="describes a group"):
-        result_from_tuple([["g", None], []])
+    group = result_from_tuple([["g", ["p", None]], [["m", None]]])
+    assert (group.id, group.parent, group.results) == ("g", "p", [AsyncResult("m")])
 
 
 def test_handles_are_values() -> None:

@@ -15,6 +15,7 @@ from asgiref.sync import sync_to_async
 from djqueue import Task, app, current_task, shared_task, signals, states
 from djqueue.conf import settings
 from djqueue.core.messages import WireMessage
+from djqueue.core.requests import Request
 from djqueue.exceptions import (
     EncodeError,
     Ignore,
@@ -24,8 +25,9 @@ from djqueue.exceptions import (
     SoftTimeLimitExceeded,
     WorkerShutdown,
 )
-from djqueue.tasks.execution import perform
+from djqueue.tasks.execution import Run, perform
 from djqueue.tasks.outcome import ACK, REJECT, REQUEUE
+from djqueue.tasks.transactional import TakenOver
 from tests.support.in_process import NODE, DictStore, Inbox
 
 
@@ -522,3 +524,14 @@ def test_a_soft_limit_while_the_end_is_put_together_is_a_failure(inbox: Inbox) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("djqueue.tasks.execution.Run._guarded", lambda self, handler, *args: handler(*args))
         assert inbox.run().state == states.FAILURE
+
+
+def test_a_run_whose_message_others_have_taken_over_counts_in_no_chord() -> None:
+    task = shared_task(name="execution.part")(lambda: None)
+    counts = {}
+    for error in (TakenOver("gone"), Ignore("no")):
+        request = Request(id="t", task=task.name, group="g", group_index=0, chord=dict(task.s()))
+        run = Run(task, request)
+        run.ignore(error)
+        counts[type(error)] = [part.key for part in run.outcome.parts]
+    assert counts == {TakenOver: [], Ignore: ["t:0"]}

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
+from django.core.cache.backends.locmem import LocMemCache
 from django.db import connection, connections
 from django.test import override_settings
 
@@ -55,13 +57,34 @@ def test_a_transaction_left_open_by_hand_does_not_reach_the_next_task() -> None:
         assert connection.get_autocommit()
 
 
-def test_caches_are_closed_after_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    closed: list[Any] = []
-    cache = caches["default"]
-    monkeypatch.setattr(type(cache), "close", lambda self, **_: closed.append(self))
-    with UnitOfWork():
-        assert closed == []
-    assert closed == [cache]
+closed: list[BaseCache] = []
+
+
+class Connected(LocMemCache):
+    """A cache that has something to close."""
+
+    def close(self, **_: Any) -> None:
+        closed.append(self)
+
+
+def test_caches_are_closed_after_the_task() -> None:
+    closed.clear()
+    with override_settings(CACHES={"default": {"BACKEND": f"{__name__}.Connected"}}):
+        cache = caches["default"]
+        with UnitOfWork():
+            assert closed == []
+        assert closed == [cache]
+
+
+def test_a_cache_that_is_not_installed_and_not_used_does_no_harm() -> None:
+    local = "django.core.cache.backends.locmem.LocMemCache"
+    with (
+        override_settings(
+            CACHES={"default": {"BACKEND": local}, "other": {"BACKEND": "not.installed.Cache"}}
+        ),
+        UnitOfWork(),
+    ):
+        pass
 
 
 @pytest.mark.django_db(transaction=True)
