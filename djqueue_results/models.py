@@ -1,4 +1,4 @@
-"""One row per task: its state and its result, as `backends.database` writes them.
+"""One row per task: its state and its result; groups, and chords that run. `backends` writes them.
 
 Names and text formats are those of django-celery-results, so that queries written for it still work; the
 other columns are ours. Rows are written by upserts that pass by `save`, so nothing may hook into it here.
@@ -105,3 +105,75 @@ class TaskResult(models.Model):
             "meta": self.meta,
             "worker": self.worker,
         }
+
+
+class GroupResult(models.Model):
+    """The ids of a group that was saved."""
+
+    group_id = models.CharField(_("group id"), max_length=NAME_LENGTH, unique=True)
+    date_created = models.DateTimeField(_("created"), auto_now_add=True, db_index=True)
+    date_done = models.DateTimeField(_("saved"), auto_now=True)
+    content_type = models.CharField(_("content type"), max_length=128, default="application/json")
+    content_encoding = models.CharField(_("content encoding"), max_length=64, default="utf-8")
+    result = models.TextField(
+        _("members"), null=True, help_text=_("JSON: the ids, in the shape that GroupResult.as_tuple gives.")
+    )
+
+    class Meta:
+        verbose_name = _("group result")
+        verbose_name_plural = _("group results")
+
+    def __str__(self) -> str:
+        return f"<Group: {escape(self.group_id)}>"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the columns that django-celery-results returns, as they are stored."""
+        return {"group_id": self.group_id, "result": self.result, "date_done": self.date_done}
+
+
+class ChordCounter(models.Model):
+    """A chord that runs: how many parts are missing. It goes when the body is sent."""
+
+    group_id = models.CharField(_("group id"), max_length=NAME_LENGTH, unique=True)
+    sub_tasks = models.TextField(_("members"), help_text=_("JSON: the results of the header's tasks."))
+    count = models.IntegerField(_("missing"), help_text=_("How many parts have not ended."))
+    is_shaped = models.BooleanField(
+        _("is shaped"), default=False, help_text=_("Results come in the shape of the members, not in a row.")
+    )
+    date_created = models.DateTimeField(_("created"), auto_now_add=True, db_index=True)
+    claimed_by = models.CharField(
+        _("completed by"), max_length=64, default="", help_text=_("The process that sends the body.")
+    )
+    claimed_until = models.FloatField(
+        _("completed until"), default=0.0, help_text=_("When others may take over, in seconds since 1970.")
+    )
+
+    class Meta:
+        verbose_name = _("chord")
+        verbose_name_plural = _("chords")
+
+    def __str__(self) -> str:
+        return f"<Chord: {escape(self.group_id)} ({self.count} missing)>"
+
+
+class ChordPart(models.Model):
+    """The end of one part of a chord that runs, or one that was added and is waited for."""
+
+    group_id = models.CharField(_("group id"), max_length=NAME_LENGTH)
+    key = models.CharField(
+        _("key"), max_length=NAME_LENGTH + 16, help_text=_("What it is counted under, once.")
+    )
+    place = models.BigIntegerField(_("place"), default=0)
+    task_id = models.CharField(_("task id"), max_length=NAME_LENGTH)
+    status = models.CharField(_("state"), max_length=50)
+    content_type = models.CharField(_("content type"), max_length=128)
+    content_encoding = models.CharField(_("content encoding"), max_length=64)
+    result = models.TextField(_("result"))
+
+    class Meta:
+        verbose_name = _("part of a chord")
+        verbose_name_plural = _("parts of chords")
+        constraints = [models.UniqueConstraint(fields=["group_id", "key"], name="djq_chord_part")]
+
+    def __str__(self) -> str:
+        return f"<Part: {escape(self.group_id)} {escape(self.key)}>"

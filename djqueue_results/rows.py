@@ -1,7 +1,7 @@
 """Documents as rows of the table, and back: pure functions, no database.
 
 A worker's document comes in with text of any kind; what leaves fits the columns of every database, and
-turns back into the same document. Here, too, is the one rule about which write may replace which.
+turns back into the same document.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.utils import timezone
 
-from djqueue import states
-from djqueue.core.requests import attempt_number
-from djqueue.result.documents import Document
+from djqueue.result.documents import Document, fence
 from djqueue_results.models import NAME_LENGTH, TaskResult
 
 #: Columns of a written row, in order. What `KEPT` names is not wiped by a later write that does not know it.
@@ -64,51 +62,40 @@ _NO_CHILDREN = '{"children": []}'
 _BASE64 = "+base64"
 
 
-def fence(status: str, attempt: int, retries: int = 0) -> int:
-    """Return the smallest attempt that may still change a row in this state.
-
-    Until it ends, a task's row is open to its own attempt and later ones. An end is final for its attempt,
-    and a success also for all redeliveries: only a further retry replaces it.
-    """
-    if status == states.SUCCESS:
-        return max(attempt + 1, attempt_number(retries + 1, 0))
-    return attempt + 1 if status in states.READY_STATES else attempt
-
-
-def stored_id(task_id: str) -> str:
+def stored_id(task_id: str, longest: int = NAME_LENGTH) -> str:
     """Return the id under which a task is kept: its own, or a digest if the column cannot hold that."""
-    if len(task_id) <= NAME_LENGTH and _is_storable(task_id):
+    if len(task_id) <= longest and _is_storable(task_id):
         return task_id
     return "sha256:" + hashlib.sha256(task_id.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def to_row(document: Document, moment: Moment, created: Any) -> Row:
     """Return the values of `COLUMNS` for a document."""
-    content, content_encoding = _to_text(document.result, document.content_encoding)
+    content, content_encoding = to_text(document.result, document.content_encoding)
     attempt = max(0, min(document.attempt, _LARGEST))
     retries = max(0, min(document.retries, 2**31 - 1))
     children = document.children
     return (
         stored_id(document.task_id),
         created,
-        _clean(document.status, 50),
+        clean(document.status, 50),
         content,
-        _clean(document.content_type, 128),
+        clean(document.content_type, 128),
         content_encoding,
-        _clean(document.traceback),
+        clean(document.traceback),
         None if children is None else json.dumps({"children": children}) if children else _NO_CHILDREN,
         moment(document.date_done),
         retries,
         moment(document.date_started),
-        _clean(document.name, NAME_LENGTH),
+        clean(document.name, NAME_LENGTH),
         None if document.args is None else encode_basestring_ascii(document.args),
         None if document.kwargs is None else encode_basestring_ascii(document.kwargs),
-        _clean(document.worker, NAME_LENGTH),
-        _clean(document.queue, NAME_LENGTH),
+        clean(document.worker, NAME_LENGTH),
+        clean(document.queue, NAME_LENGTH),
         document.group_id and stored_id(document.group_id),
         document.root_id and stored_id(document.root_id),
         document.parent_id and stored_id(document.parent_id),
-        _clean(document.periodic_task_name, NAME_LENGTH),
+        clean(document.periodic_task_name, NAME_LENGTH),
         attempt,
         fence(document.status, attempt, retries),
     )
@@ -117,7 +104,7 @@ def to_row(document: Document, moment: Moment, created: Any) -> Row:
 def from_row(row: Iterable[Any], seconds: Callable[[Any], float | None]) -> Document:
     """Return the document that a row, read as the columns of `READ`, was written from."""
     values = dict(zip(READ, row, strict=True))
-    result, content_encoding = _from_text(values["result"], values["content_encoding"])
+    result, content_encoding = from_text(values["result"], values["content_encoding"])
     return Document(
         task_id=values["task_id"],
         status=values["status"],
@@ -193,7 +180,7 @@ def _is_storable(text: str) -> bool:
     return True
 
 
-def _clean(text: str | None, length: int | None = None) -> str | None:
+def clean(text: str | None, length: int | None = None) -> str | None:
     """Return text for people's eyes with what cannot be stored written as an escape, cut to `length`."""
     if text is None:
         return None
@@ -202,9 +189,9 @@ def _clean(text: str | None, length: int | None = None) -> str | None:
     return text[:length]
 
 
-def _to_text(content: str | bytes, encoding: str) -> tuple[str, str]:
-    """Return the result as text, and what to call its encoding so that `_from_text` can undo it."""
-    encoding = _clean(encoding, 64 - len(_BASE64)) or ""
+def to_text(content: str | bytes, encoding: str) -> tuple[str, str]:
+    """Return the result as text, and what to call its encoding so that `from_text` can undo it."""
+    encoding = clean(encoding, 64 - len(_BASE64)) or ""
     if encoding != "binary":
         text = content if isinstance(content, str) else _decoded(content, encoding)
         if text is not None and _is_storable(text):
@@ -221,7 +208,7 @@ def _decoded(content: bytes, encoding: str) -> str | None:
         return None
 
 
-def _from_text(text: str | None, encoding: str) -> tuple[str | bytes, str]:
+def from_text(text: str | None, encoding: str) -> tuple[str | bytes, str]:
     if text is None:
         return "null", encoding
     if encoding == "binary":

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.db import Error, InterfaceError, OperationalError, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -22,10 +22,13 @@ from djqueue import states
 from djqueue.conf import settings
 from djqueue.exceptions import BackendGetMetaError, BackendStoreError
 from djqueue.result.contract import ResultBackend
-from djqueue.result.documents import Document
+from djqueue.result.documents import Document, fence
+from djqueue_results.backends import database_waking
+from djqueue_results.backends.database_groups import DatabaseGroups
+from djqueue_results.backends.database_waking import Listener, Waiter
 from djqueue_results.backends.statements import moments, seconds, select, upsert
 from djqueue_results.models import TaskResult
-from djqueue_results.rows import as_datetime, fence, from_row, stored_id, to_row
+from djqueue_results.rows import as_datetime, from_row, stored_id, to_row
 
 T = TypeVar("T")
 
@@ -41,8 +44,13 @@ class _Spare(threading.local):
     connection: BaseDatabaseWrapper | None = None
 
 
-class DatabaseBackend(ResultBackend):
+class DatabaseBackend(DatabaseGroups, ResultBackend):
     """Keeps documents in a table of the project's database."""
+
+    def __init__(self, url: str = "", **options: Any) -> None:
+        ResultBackend.__init__(self, url, **options)
+        DatabaseGroups.__init__(self)
+        self._listeners: dict[str, Listener] = {}
 
     @property
     def transactional_alias(self) -> str:  # type: ignore[override]
@@ -75,6 +83,10 @@ class DatabaseBackend(ResultBackend):
                 state=first.status,
                 task_id=first.task_id,
             ) from error
+        if connection.vendor == "postgresql":
+            ended = [stored_id(one.task_id) for one in documents if one.status in states.READY_STATES]
+            if ended:
+                database_waking.announce(connection, ended)
 
     def fetch_many(self, task_ids: Sequence[str]) -> dict[str, Document]:
         """Return the stored documents by task id, as of now even inside a transaction."""
@@ -100,6 +112,31 @@ class DatabaseBackend(ResultBackend):
         with self._beside(connection):  # one connection for all the times we look
             return super().wait(task_id, timeout, interval)
 
+    @contextmanager
+    def waking(self, task_id: str, wake: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+        """Call `wake` when the task may have ended; on PostgreSQL only."""
+        alias = self.transactional_alias
+        if connections[alias].vendor != "postgresql":
+            yield bool
+            return
+        listener = self._listeners.setdefault(alias, Listener(alias))
+        waiter = Waiter(stored_id(task_id), wake)
+        listener.enter(waiter)
+        try:
+            yield lambda: waiter.hears
+        finally:
+            listener.leave(waiter)
+
+    def close(self) -> None:
+        """End the threads that wake those who wait."""
+        for listener in self._listeners.values():
+            listener.stop()
+
+    def after_fork(self) -> None:
+        """Let go of what the parent listens with."""
+        for listener in self._listeners.values():
+            listener.forget()
+
     def forget_many(self, task_ids: Sequence[str]) -> None:
         """Delete the rows of the tasks."""
         kept = [stored_id(task_id) for task_id in task_ids]
@@ -114,7 +151,8 @@ class DatabaseBackend(ResultBackend):
         oldest = as_datetime(time.time() - settings.RESULT_EXPIRES)
         if oldest is None:  # before the year 1
             return 0
-        return TaskResult.objects.using(self.transactional_alias).older_than(oldest).prune()
+        pruned = TaskResult.objects.using(self.transactional_alias).older_than(oldest).prune()
+        return pruned + self.clean_up_groups(oldest)
 
     def _read(self, connection: BaseDatabaseWrapper, task_ids: Sequence[str]) -> dict[str, Document]:
         asked = {stored_id(task_id): task_id for task_id in task_ids}
@@ -131,6 +169,9 @@ class DatabaseBackend(ResultBackend):
                     f"{connection.alias!r}: {error}.",
                     task_id=task_ids[0],
                 ) from error
+            listener = self._listeners.get(connection.alias)
+            if listener is not None and listener.is_wanted:
+                listener.live_with(connection.connection)
             for row in rows:
                 document = from_row(row, as_seconds)
                 document.task_id = asked[document.task_id]

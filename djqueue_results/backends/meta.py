@@ -7,25 +7,25 @@ end, where other readers pass over it; with RESULT_EXTENDED off there is none of
 
 from __future__ import annotations
 
-import ast
 import json
 import math
-import re
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime
 from typing import Any
 
 from djqueue import states
 from djqueue.conf import settings
-from djqueue.core import moments, serialization
-from djqueue.exceptions import ContentDisallowed, DecodeError, EncodeError, exception_to_wire
-from djqueue.result.documents import Document, accepted_contents
+from djqueue.core import inflation, moments, serialization
+from djqueue.core.wire_exceptions import exception_to_wire
+from djqueue.exceptions import ContentDisallowed, DecodeError, EncodeError
+from djqueue.result.documents import Document, accepted_contents, fence
+from djqueue_results.backends import arguments
 
 _quoted = json.encoder.encode_basestring_ascii
 #: where the names of the stamps are
 _STAMPED = "stamped_headers"
 #: what no stamp may be called
-_KEYS = frozenset(
+KEYS = frozenset(
     {
         *("status", "result", "traceback", "children", "date_done", "group_id", "parent_id", "task_id"),
         *("name", "args", "kwargs", "worker", "retries", "queue", _STAMPED, "djq"),
@@ -34,11 +34,6 @@ _KEYS = frozenset(
 _COMPRESSED = b"\x00celery-compressed\x00"
 #: what Document has and Celery's meta has not
 _OURS = ("date_started", "root_id", "periodic_task_name")
-#: representations longer than this, or with escapes that Python does not write, stay text
-_LONGEST_REPR = 1024
-_FOREIGN_ESCAPE = re.compile(r"\\(?![\\'\"nrtxuU])")
-_NUMBERS_ONLY = re.compile(r"\((?:-?\d{1,15}(?:, )?)*,?\)")
-_BRACKETS = str.maketrans("()", "[]")
 
 
 def write(document: Document) -> bytes:
@@ -52,18 +47,82 @@ def write(document: Document) -> bytes:
 
 
 def read(task_id: str, stored: bytes) -> Document:
-    """Return the document that was stored, by us or by Celery.
+    """Return the document that was stored, by us or by Celery; without an id, of the task it names.
 
     Raises:
         ContentDisallowed: neither RESULT_ACCEPT_CONTENT nor ACCEPT_CONTENT lists the serializer.
         DecodeError: it is damaged.
     """
-    if stored.startswith(_COMPRESSED):
-        kind, _, compressed = stored[len(_COMPRESSED) :].partition(b"\x00")
-        stored = serialization.decompress(compressed, kind.decode("ascii", "replace"))
+    stored = inflated(stored)
     if stored.startswith(b"{"):
         return _from_json(task_id, stored)
     return _from_serialized(task_id, stored)
+
+
+def loads(stored: bytes) -> Any:
+    """Return anything else that is stored beside documents, JSON or written with RESULT_SERIALIZER.
+
+    Raises as `read` does.
+    """
+    stored = inflated(stored)
+    if stored[:1] in (b"{", b"["):
+        return serialization.loads_json(stored)
+    content_type, encoding, _ = serialization.dumps(None, settings.RESULT_SERIALIZER)
+    return serialization.loads(stored, content_type, encoding, accepted_contents())
+
+
+def compressed(written: bytes) -> bytes:
+    """Return what is written as RESULT_COMPRESSION wants it, for stores that keep any bytes.
+
+    What would inflate too far to be read again stays as it is.
+
+    Raises:
+        SerializerNotInstalled: there is no such compression.
+    """
+    name = settings.RESULT_COMPRESSION
+    if not name:
+        return written
+    body, kind = serialization.compress(written, name)
+    if len(written) > inflation.GRACE:
+        try:
+            serialization.decompress(body, kind)
+        except DecodeError:
+            return written
+    return b"".join((_COMPRESSED, kind.encode(), b"\x00", body))
+
+
+def is_compressed(stored: bytes) -> bool:
+    """Return whether a store holds it compressed."""
+    return stored.startswith(_COMPRESSED)
+
+
+def inflated(stored: bytes) -> bytes:
+    """Return what was compressed; anything else as it is. Raises DecodeError."""
+    if not is_compressed(stored):
+        return stored
+    kind, _, compressed = stored[len(_COMPRESSED) :].partition(b"\x00")
+    return serialization.decompress(compressed, kind.decode("ascii", "replace"))
+
+
+def fence_of(task_id: str, stored: bytes) -> int:
+    """Return the smallest attempt that may replace what is stored: any, if nobody here can read it."""
+    try:
+        kept = read(task_id, stored)
+    except (ContentDisallowed, DecodeError):
+        return 0
+    return fence(kept.status, kept.attempt, kept.retries)
+
+
+def value_of(document: Document) -> Any:
+    """Return the value as it stands in what a serializer writes: only pickle carries exceptions."""
+    value = document.value()
+    is_pickled = serialization.serializer_of(document.content_type) == "pickle"
+    return value if is_pickled else wired(value)
+
+
+def wired(value: Any) -> Any:
+    """Return an exception as every serializer writes it; other values as they are."""
+    return exception_to_wire(value) if isinstance(value, BaseException) else value
 
 
 def _json(document: Document, result: str, ours: dict[str, Any]) -> bytes:
@@ -79,8 +138,8 @@ def _json(document: Document, result: str, ours: dict[str, Any]) -> bytes:
     extended = settings.RESULT_EXTENDED
     if extended and document.name is not None:
         parts.append(
-            f', "name": {_quoted(document.name)}, "args": {_arguments(document.args, tuple)}'
-            f', "kwargs": {_arguments(document.kwargs, dict)}, "worker": {_text(document.worker)}'
+            f', "name": {_quoted(document.name)}, "args": {arguments.args_json(document.args)}'
+            f', "kwargs": {arguments.kwargs_json(document.kwargs)}, "worker": {_text(document.worker)}'
             f', "retries": {document.retries}, "queue": {_text(document.queue)}'
         )
         if document.stamps:
@@ -98,16 +157,17 @@ def _json(document: Document, result: str, ours: dict[str, Any]) -> bytes:
 
 def _under_our_key(document: Document, ours: dict[str, Any], extended: bool) -> str:
     """Return our key with the attempt last: the script that compares attempts looks there."""
+    # Put together by hand, because this is done for every task.
+    parts = [f"{json.dumps(ours)[1:-1]}, "] if ours else []
     if extended:
         started = document.date_started
         if started is not None and math.isfinite(started):
-            ours["date_started"] = started
+            parts.append(f'"date_started": {started!r}, ')
         if document.root_id and document.root_id != document.task_id:
-            ours["root_id"] = document.root_id
+            parts.append(f'"root_id": {_quoted(document.root_id)}, ')
         if document.periodic_task_name:
-            ours["periodic_task_name"] = document.periodic_task_name
-    before = json.dumps(ours)[1:-1]
-    return f', "djq": {{{before}{", " if before else ""}"attempt": {document.attempt}}}'
+            parts.append(f'"periodic_task_name": {_quoted(document.periodic_task_name)}, ')
+    return f', "djq": {{{"".join(parts)}"attempt": {document.attempt}}}'
 
 
 def _packed(document: Document) -> dict[str, Any]:
@@ -126,9 +186,7 @@ def _serialized(document: Document) -> bytes:
     serializer = serialization.serializer_of(document.content_type)
     if serializer is None:
         raise DecodeError(f"There is no serializer for {document.content_type!r}.")
-    meta = document.as_meta() | {"date_done": _ended(document)}
-    if isinstance(meta["result"], BaseException) and serializer != "pickle":  # Celery pickles exceptions only
-        meta["result"] = exception_to_wire(meta["result"])
+    meta = document.as_meta() | {"date_done": _ended(document), "result": value_of(document)}
     return serialization.dumps(meta, serializer)[2]
 
 
@@ -159,10 +217,7 @@ def _from_serialized(task_id: str, stored: bytes) -> Document:
     meta = serialization.loads(stored, content_type, encoding, accepted_contents())
     if not isinstance(meta, dict):
         raise DecodeError(f"The result of task {task_id} is damaged: it is no dictionary.")
-    result = meta.get("result")
-    if isinstance(result, BaseException):
-        result = exception_to_wire(result)
-    body = serialization.dumps(result, settings.RESULT_SERIALIZER)[2]
+    body = serialization.dumps(wired(meta.get("result")), settings.RESULT_SERIALIZER)[2]
     document = _from_meta(task_id, meta, body)
     document.content_type, document.content_encoding = content_type, encoding
     return document
@@ -172,7 +227,7 @@ def _from_meta(task_id: str, meta: dict[str, Any], result: str | bytes) -> Docum
     get = meta.get
     retries = get("retries")
     return Document(
-        task_id,
+        task_id or str(get("task_id")),
         str(get("status") or states.PENDING),
         result,
         traceback=get("traceback"),
@@ -181,8 +236,8 @@ def _from_meta(task_id: str, meta: dict[str, Any], result: str | bytes) -> Docum
         retries=retries if isinstance(retries, int) else 0,
         attempt=retries << 16 if isinstance(retries, int) and 0 <= retries < 2**31 else 0,
         name=get("name"),
-        args=_representation(get("args"), tuple),
-        kwargs=_representation(get("kwargs"), dict),
+        args=arguments.representation(get("args"), tuple),
+        kwargs=arguments.representation(get("kwargs"), dict),
         worker=get("worker"),
         queue=get("queue"),
         group_id=get("group_id"),
@@ -222,37 +277,9 @@ def _stamps(text: str) -> str:
 
     One that is called as a key of the document itself is left out; it came from outside.
     """
-    stamps = {name: value for name, value in json.loads(text).items() if name not in _KEYS}
+    stamps = {name: value for name, value in json.loads(text).items() if name not in KEYS}
     return ", " + json.dumps({_STAMPED: list(stamps), **stamps})[1:-1]
 
 
 def _list(value: list[Any] | None) -> str:
     return "[]" if value == [] else json.dumps(value)
-
-
-def _arguments(representation: str | None, kind: type) -> str:
-    """Return arguments as JSON: Celery stores values, a document has their representation.
-
-    One that is not plain Python, because it was cut short or has objects in it, is stored as the text it is.
-    """
-    if representation is None:
-        return "null"
-    if representation == "{}":
-        return "{}"
-    if _NUMBERS_ONLY.fullmatch(representation):
-        return representation.translate(_BRACKETS).replace(",]", "]")
-    if len(representation) <= _LONGEST_REPR and not _FOREIGN_ESCAPE.search(representation):
-        try:
-            value = ast.literal_eval(representation)
-            if type(value) is kind:
-                return json.dumps(value, allow_nan=False)
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            pass
-    return _quoted(representation)
-
-
-def _representation(value: Any, kind: type) -> str | None:
-    """Return the representation of stored arguments; text is one already."""
-    if value is None or isinstance(value, str):
-        return value
-    return repr(kind(value) if isinstance(value, list | dict) else value)

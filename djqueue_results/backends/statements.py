@@ -7,6 +7,7 @@ Columns of `rows.KEPT` keep what they hold when the new row has nothing. Rows of
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, tzinfo
 from itertools import chain
@@ -23,6 +24,14 @@ TABLE = TaskResult._meta.db_table
 #: A statement stays small enough for every server's packet and parameter limits.
 ROWS_AT_ONCE = 200
 TEXT_AT_ONCE = 4_000_000
+MOMENTS = ("date_created", "date_done", "date_started")
+#: the years 1 to 9999, without a day at either end for time zones; seconds since the epoch
+EARLIEST, LATEST = -62_135_510_400, 253_402_214_400
+#: what PostgreSQL calls the kinds of values that are no text, as they are sent
+KINDS = {
+    **dict.fromkeys(MOMENTS, "double precision"),
+    **dict.fromkeys(("retries", "attempt", "fence"), "bigint"),
+}
 _WRITTEN = tuple(name for name in COLUMNS if name not in FIRST)
 _RESULT = COLUMNS.index("result")
 _TRACEBACK = COLUMNS.index("traceback")
@@ -49,11 +58,33 @@ def on_conflict_one_by_one(connection: BaseDatabaseWrapper, rows: Sequence[Row])
 
 
 def on_conflict(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> None:
-    """PostgreSQL: one INSERT … ON CONFLICT for all rows."""
+    """PostgreSQL: one INSERT … ON CONFLICT of rows that travel as one JSON document.
+
+    A parameter for each value took the client seven times as long, and the server twice. What is the same in
+    all rows, which is most, is sent once.
+    """
+    fields: list[str] = []
+    once: list[Any] = []
+    wanted = []
+    for name, column in zip(COLUMNS, zip(*rows, strict=True), strict=True):
+        kind = KINDS.get(name, "text")
+        if name != "task_id" and column.count(column[0]) == len(column):
+            value = f"%s::{kind}"
+            once.append(column[0])
+        else:
+            value = name
+            fields.append(name)
+        wanted.append(f"to_timestamp({value})" if name in MOMENTS else value)
+    places = [COLUMNS.index(name) for name in fields]
+    document = json.dumps(
+        [{name: row[place] for name, place in zip(fields, places, strict=True)} for row in rows]
+    )
+    defined = ", ".join(f"{name} {KINDS.get(name, 'text')}" for name in fields)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"{_insert(connection)} {_placeholders(len(rows))} {_on_conflict(connection)}",
-            list(chain.from_iterable(rows)),
+            f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) SELECT {', '.join(wanted)}"
+            f" FROM json_to_recordset(%s::json) AS written ({defined}) {_on_conflict(connection)}",
+            [*once, document],
         )
 
 
@@ -90,18 +121,47 @@ def row_by_row(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> None:
             results.filter(pk=stored.pk).update(**changes)
 
 
+def as_number(connection: BaseDatabaseWrapper) -> Moment:
+    """PostgreSQL: seconds, which the server turns into a moment; none that Python could not read again."""
+
+    def moment(seconds: float | None) -> float | None:
+        return seconds if seconds is not None and EARLIEST <= seconds < LATEST else None
+
+    return moment
+
+
+def as_local_text(connection: BaseDatabaseWrapper) -> Moment:
+    """SQLite, MySQL and MariaDB: text in the connection's zone; Django's adapter costs a third of a write."""
+    zone = _zone(connection)
+
+    def moment(seconds: float | None) -> str | None:
+        if seconds is None:
+            return None
+        try:
+            return str(datetime.fromtimestamp(seconds, zone).replace(tzinfo=None))
+        except NO_MOMENT:
+            return None
+
+    return moment
+
+
+def as_they_are(connection: BaseDatabaseWrapper) -> Moment:
+    """Any database: Django's ORM adapts moments itself."""
+    return as_datetime
+
+
 class Dialect(NamedTuple):
-    """How one kind of database is written to; `has_zones` if it takes moments with a time zone."""
+    """How one kind of database is written to, and in what form moments are."""
 
     write: Callable[[BaseDatabaseWrapper, Sequence[Row]], None]
-    has_zones: bool
+    moments: Callable[[BaseDatabaseWrapper], Moment]
 
 
-OTHER = Dialect(row_by_row, has_zones=True)  # Django's ORM adapts the values itself
+OTHER = Dialect(row_by_row, as_they_are)
 DIALECTS = {
-    "sqlite": Dialect(on_conflict_one_by_one, has_zones=False),
-    "postgresql": Dialect(on_conflict, has_zones=True),
-    "mysql": Dialect(on_duplicate_key, has_zones=False),
+    "sqlite": Dialect(on_conflict_one_by_one, as_local_text),
+    "postgresql": Dialect(on_conflict, as_number),
+    "mysql": Dialect(on_duplicate_key, as_local_text),
 }
 
 
@@ -159,20 +219,7 @@ def select(connection: BaseDatabaseWrapper, task_ids: Sequence[str]) -> list[Row
 
 def moments(connection: BaseDatabaseWrapper) -> Moment:
     """Return the function that makes a parameter for `upsert` of a moment in seconds since the epoch."""
-    if DIALECTS.get(connection.vendor, OTHER).has_zones:
-        return as_datetime
-    # Django's own adapter would cost a third of the whole write.
-    zone = _zone(connection)
-
-    def as_text(seconds: float | None) -> str | None:
-        if seconds is None:
-            return None
-        try:
-            return str(datetime.fromtimestamp(seconds, zone).replace(tzinfo=None))
-        except NO_MOMENT:
-            return None
-
-    return as_text
+    return DIALECTS.get(connection.vendor, OTHER).moments(connection)
 
 
 def seconds(connection: BaseDatabaseWrapper) -> Callable[[Any], float | None]:

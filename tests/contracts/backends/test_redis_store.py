@@ -17,11 +17,14 @@ from celery import Celery
 
 from djqueue import states
 from djqueue.conf import settings
+from djqueue.core.names import new_id
 from djqueue.exceptions import BackendGetMetaError, BackendStoreError
+from djqueue.result.chords import ChordOpening, ChordPart
+from djqueue.result.documents import encode_value
 from djqueue_results.backends.redis import RedisBackend
 from tests.support.proxy import Proxy
 from tests.support.results import document
-from tests.support.servers import Server, provide
+from tests.support.servers import PrivateServer, Server, missing, provide
 from tests.support.waiting import wait_until
 
 #: Celery's own business
@@ -43,6 +46,19 @@ def store(redis_server: Server, client: Any) -> Iterator[RedisBackend]:
 
 
 @pytest.fixture
+def task_id() -> str:
+    """Return an id that nobody else waits for: channels are the server's, whatever the database number."""
+    return new_id()
+
+
+@pytest.fixture
+def own_server(redis_server: Server) -> None:
+    """Ask for a server on which nobody else counts: some figures are the whole server's."""
+    if not isinstance(redis_server, PrivateServer):
+        missing("This counts what a whole Redis does, and needs one of its own: redis-server on PATH.")
+
+
+@pytest.fixture
 def stock(redis_server: Server) -> Iterator[Any]:
     app = Celery("stock", backend=redis_server.url, set_as_current=False, fixups=[])
     yield app
@@ -61,6 +77,71 @@ def test_key_and_lifetime_are_celerys(store: RedisBackend, client: Any) -> None:
     with settings.override(RESULT_EXPIRES=0.01):
         store.store_many([document("c", value=1)])
     wait_until(lambda: store.fetch("c") is None, 5, "for it to expire")
+
+
+def test_what_is_counted_of_a_chord_has_a_lifetime_of_its_own(store: RedisBackend, client: Any) -> None:
+    with settings.override(RESULT_CHORD_EXPIRES=50):
+        store.open_chords([ChordOpening("chord", 2)])
+    store.open_chords([ChordOpening("other", 2)])
+    assert 40 < client.ttl("celery-taskset-meta-chord.s") <= 50
+    assert 86_000 < client.ttl("celery-taskset-meta-other.s") <= 86_400
+
+
+def test_failures_have_a_lifetime_of_their_own(store: RedisBackend, client: Any) -> None:
+    with settings.override(RESULT_FAILURE_EXPIRES=50):
+        store.store_many([document("a"), document("b", states.FAILURE), document("c", states.STARTED)])
+    with settings.override(RESULT_FAILURE_EXPIRES=0):
+        store.store_many([document("d", states.FAILURE)])
+    store.store_many([document("e", states.FAILURE)])
+    lifetimes = {key: client.ttl(f"celery-task-meta-{key}") for key in "abcde"}
+    assert 40 < lifetimes.pop("b") <= 50
+    assert lifetimes.pop("d") == -1
+    assert all(86_000 < seconds <= 86_400 for seconds in lifetimes.values())
+
+
+def test_a_result_that_redis_does_not_take_becomes_a_failure_that_says_so(
+    store: RedisBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("djqueue_results.backends.redis.LARGEST_VALUE", 1000)
+    store.store_many([document("large", value="x" * 1000), document("small", value=1)])
+    found = store.fetch_many(["large", "small"])
+    assert found["small"].value() == 1
+    assert found["large"].status == states.FAILURE
+    assert isinstance(found["large"].value(), BackendStoreError)
+    assert "too large" in str(found["large"].value())
+
+
+def count(store: RedisBackend, number: int) -> list[Any]:
+    """Count a part of the chord; return the results of a complete one."""
+    ended = ChordPart("g", f"g-{number}", number, states.SUCCESS, *encode_value(number))
+    counts = store.count_parts([ended])
+    return [one.value() for one in counts[0].parts or ()] if counts else []
+
+
+@pytest.mark.parametrize(
+    ("in_order", "kind", "expected"), [(True, "zset", [0, 1, 2]), (False, "list", [2, 0, 1])]
+)
+def test_results_of_a_chord_come_in_order_or_as_they_came(
+    redis_server: Server, client: Any, in_order: bool, kind: str, expected: list[int]
+) -> None:
+    with settings.override(RESULT_BACKEND_TRANSPORT_OPTIONS={"result_chord_ordered": in_order}):
+        store = RedisBackend(redis_server.url)
+    store.open_chords([ChordOpening("g", 3)])
+    assert [count(store, number) for number in (2, 0)] == [[], []]
+    assert client.type("celery-taskset-meta-g.j") == kind
+    assert count(store, 1) == expected
+    store.close()
+
+
+def test_the_prefix_is_that_of_groups_and_chords_as_well(redis_server: Server, client: Any) -> None:
+    with settings.override(RESULT_BACKEND_TRANSPORT_OPTIONS={"global_keyprefix": "shop"}):
+        store = RedisBackend(redis_server.url)
+    store.save_group("g", [["g", None], []])
+    store.open_chords([ChordOpening("g", 2)])
+    count(store, 0)
+    assert {key.partition("-")[0] for key in client.keys("*")} == {"shop_celery"}
+    assert len(client.keys("shop_celery-taskset-meta-g*")) == 4
+    store.close()
 
 
 @pytest.mark.parametrize(
@@ -133,15 +214,15 @@ def test_the_state_is_found_wherever_it_stands(
     assert client.get("celery-task-meta-a") == kept
 
 
-def test_each_state_is_published_once_as_it_is_stored(store: RedisBackend, client: Any) -> None:
+def test_each_state_is_published_once_as_it_is_stored(store: RedisBackend, client: Any, task_id: str) -> None:
     with client.pubsub() as heard:
-        heard.subscribe("celery-task-meta-a")
+        heard.subscribe(f"celery-task-meta-{task_id}")
         assert heard.get_message(timeout=5)["type"] == "subscribe"
-        store.store_many([document("a", states.STARTED), document("a", value=1)])
-        store.store_many([document("a", value=1), document("a", states.STARTED)])  # too late, both
+        store.store_many([document(task_id, states.STARTED), document(task_id, value=1)])
+        store.store_many([document(task_id, value=1), document(task_id, states.STARTED)])  # too late, both
         messages = [heard.get_message(timeout=0.2) for _ in range(3)]
     assert [json.loads(one["data"])["status"] for one in messages if one] == ["STARTED", "SUCCESS"]
-    assert messages[1]["data"] == client.get("celery-task-meta-a")
+    assert messages[1]["data"] == client.get(f"celery-task-meta-{task_id}")
 
 
 # Waiting
@@ -161,7 +242,9 @@ def wait_in_thread(
     return thread, found
 
 
-def test_who_waits_is_woken_and_asks_nothing_meanwhile(store: RedisBackend, client: Any) -> None:
+def test_who_waits_is_woken_and_asks_nothing_meanwhile(
+    store: RedisBackend, client: Any, own_server: None
+) -> None:
     client.config_resetstat()
     thread, found = wait_in_thread(store, "a")
     wait_until(lambda: "cmdstat_mget" in client.info("commandstats"), 5, "for the waiter to have looked once")
@@ -188,7 +271,7 @@ def test_what_was_stored_before_is_not_waited_for(store: RedisBackend) -> None:
     assert time.monotonic() - begun < 1
 
 
-def test_a_hundred_who_wait_each_get_their_own(store: RedisBackend, client: Any) -> None:
+def test_a_hundred_who_wait_each_get_their_own(store: RedisBackend, client: Any, own_server: None) -> None:
     waiting = [wait_in_thread(store, str(number)) for number in range(100)]
     wait_until(lambda: len(client.pubsub_channels()) == 100, 20, "for all of them")
     store.store_many([document(str(number), value=number) for number in range(100)])
@@ -216,13 +299,17 @@ def test_who_waits_outlives_a_server_that_starts_again() -> None:
 
 
 def test_who_waits_notices_what_an_unheard_connection_missed(
-    redis_server: Server, store: RedisBackend, monkeypatch: pytest.MonkeyPatch
+    redis_server: Server, store: RedisBackend, task_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("djqueue_results.backends.redis.LOOK_AGAIN", 0.2)
-    thread, found = wait_in_thread(store, "a")
+    thread, found = wait_in_thread(store, task_id)
     with redis.Redis.from_url(redis_server.url) as client:
-        wait_until(lambda: client.pubsub_numsub("celery-task-meta-a")[0][1] == 1, 5, "for the waiter")
-        client.set("celery-task-meta-a", '{"status": "SUCCESS", "result": 7}')  # and nothing is published
+        wait_until(
+            lambda: client.pubsub_numsub(f"celery-task-meta-{task_id}")[0][1] == 1, 5, "for the waiter"
+        )
+        client.set(
+            f"celery-task-meta-{task_id}", '{"status": "SUCCESS", "result": 7}'
+        )  # and nothing is published
     thread.join()
     assert found[0].value() == 7
 

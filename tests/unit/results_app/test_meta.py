@@ -103,6 +103,9 @@ def test_a_failure_is_celerys() -> None:
         ("(2, 2)", [2, 2]),
         ("(-1,)", [-1]),
         ("(1.5, True, None)", [1.5, True, None]),
+        ("('a, b', 'c', -0.25, '(1,)')", ["a, b", "c", -0.25, "(1,)"]),
+        ("('Grüße €', 0, False)", ["Grüße €", 0, False]),
+        ("(1e-05,)", [1e-05]),
         ("('two', \"it's\", [1, [2, {'a': 'b'}]])", ["two", "it's", [1, [2, {"a": "b"}]]]),
         (r"('new\nline', '\u2028')", ["new\nline", "\u2028"]),
         ("(1, 2, ...)", "(1, 2, ...)"),
@@ -110,6 +113,7 @@ def test_a_failure_is_celerys() -> None:
         ("(Decimal('1'),)", "(Decimal('1'),)"),
         ("('cut sho…", "('cut sho…"),
         ("(1e999,)", "(1e999,)"),
+        (f"({'1' * 60}, 2)", [int("1" * 60), 2]),
         ("({1, 2},)", "({1, 2},)"),
         ("(b'bytes',)", "(b'bytes',)"),
         ("[1]", "[1]"),
@@ -118,6 +122,9 @@ def test_a_failure_is_celerys() -> None:
         (r"('\d',)", r"('\d',)"),
         ("(" * 500 + ")" * 500, "(" * 500 + ")" * 500),
         ("secret ***", "secret ***"),
+        # no JSON, though it looks like it
+        ("(007,)", "(007,)"),
+        ("(٣,)", "(٣,)"),
     ],
 )
 def test_arguments_are_stored_as_values_where_their_representation_tells(
@@ -127,9 +134,23 @@ def test_arguments_are_stored_as_values_where_their_representation_tells(
     assert meta.read("a", meta.write(document("a", name="x", args=representation))).args == representation
 
 
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("beyond", [".5,)", " + 2,)", "", ",,)"])
+def test_many_digits_are_not_looked_at_for_ever(beyond: str) -> None:
+    assert written(document("a", name="x", args=f"({'1' * 60}{beyond}"))["args"]
+
+
 @pytest.mark.parametrize(
     ("representation", "value"),
-    [("{}", {}), ("{'a': 1, 'b': [2]}", {"a": 1, "b": [2]}), ("{1: 2}", {"1": 2}), ("[]", "[]"), ("x", "x")],
+    [
+        ("{}", {}),
+        ("{'a': 1, 'b': [2]}", {"a": 1, "b": [2]}),
+        ("{'a, b': 'c: d', 'e': None, 'f': -1.5}", {"a, b": "c: d", "e": None, "f": -1.5}),
+        ("{1: 2}", {"1": 2}),
+        ("{'a': 01}", "{'a': 01}"),
+        ("[]", "[]"),
+        ("x", "x"),
+    ],
 )
 def test_keyword_arguments_are_stored_as_values(representation: str, value: Any) -> None:
     assert written(document("a", name="x", kwargs=representation))["kwargs"] == value

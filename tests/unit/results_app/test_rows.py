@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from djqueue import states
-from djqueue.result.documents import Document
+from djqueue.result.documents import Document, fence
 from djqueue_results import rows
-from djqueue_results.rows import COLUMNS, READ, fence, from_row, to_row
+from djqueue_results.rows import COLUMNS, READ, from_row, to_row
 from tests.support.results import document
 
 

@@ -300,7 +300,16 @@ def test_expired_rows_go_in_small_batches(store: DatabaseBackend) -> None:
     TaskResult.objects.filter(date_done=long_ago).update(date_created=long_ago)
     with CaptureQueriesContext(connection) as queries:
         assert store.clean_up() == PRUNED_AT_ONCE + 1
-    assert len([query for query in queries if query["sql"].startswith("DELETE")]) == 2
+    assert (
+        len(
+            [
+                query
+                for query in queries
+                if query["sql"].startswith('DELETE FROM "djqueue_results_taskresult"')
+            ]
+        )
+        == 2
+    )
     assert TaskResult.objects.count() == 2
 
 
