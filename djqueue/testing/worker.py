@@ -102,7 +102,7 @@ class InProcessLoop(Loop):
     """The worker's loop without signal handlers."""
 
     def __init__(self, parts: Parts, service: Service) -> None:
-        super().__init__(parts, prefetch=None, grace=None)
+        super().__init__(parts, prefetch_multiplier=0, grace=None)
         parts.settler.outage = ShortOutage(service.is_over)
         self._service = service
 

@@ -17,6 +17,7 @@ from djqueue.core import protocol, protocol1
 from djqueue.core.ratelimits import TokenBucket
 from djqueue.core.registry import tasks
 from djqueue.core.requests import Request
+from djqueue.core.stamps import marks_on
 from djqueue.exceptions import (
     ContentDisallowed,
     DecodeError,
@@ -25,12 +26,17 @@ from djqueue.exceptions import (
     TaskRevokedError,
     WorkerLostError,
 )
+from djqueue.messaging import brokers
+from djqueue.messaging.contract import Capabilities
 from djqueue.messaging.delivery import Delivery, Settlement
 from djqueue.tasks.abandonment import abandon
+from djqueue.tasks.options import TRANSACTIONAL
 from djqueue.tasks.outcome import Outcome
 from djqueue.tasks.task import Task
+from djqueue.tasks.transactional import RECEIPT
 from djqueue.worker.announcer import Announcer
 from djqueue.worker.ledger import Entry, Ledger
+from djqueue.worker.passing import passed_on
 from djqueue.worker.revocations import Revocations
 
 #: a task that is due in less is held here instead of going back to the broker, seconds
@@ -65,6 +71,7 @@ class TaskPolicy:
     """What admission has to know of one task, read once from its options and the settings."""
 
     acks_late: bool
+    is_transactional: bool
     soft_limit: float | None
     hard_limit: float | None
     bucket: TokenBucket | None
@@ -75,20 +82,25 @@ class TaskPolicy:
         """Return the policy of `task`; the limits given are the worker's defaults."""
         rate = None if settings.WORKER_DISABLE_RATE_LIMITS else task.option("rate_limit")
         own_soft, own_hard = task.option("soft_time_limit"), task.option("time_limit")
+        is_transactional = task.option("ack") == TRANSACTIONAL
         return cls(
-            acks_late=task.option("acks_late"),
+            acks_late=is_transactional or task.option("acks_late"),
+            is_transactional=is_transactional,
             soft_limit=soft_limit if own_soft is None else own_soft,
             hard_limit=hard_limit if own_hard is None else own_hard,
             bucket=TokenBucket.from_rate(rate) if rate else None,
-            tracks_started=task.option("track_started") and not task.option("ignore_result"),
+            # Where the task's transaction keeps everybody from writing, telling of it would wait for its end.
+            tracks_started=task.option("track_started")
+            and not task.option("ignore_result")
+            and not (is_transactional and _has_one_writer()),
         )
 
 
 class Admission:
     """Judges deliveries. Used by the loop's thread only.
 
-    `soft_limit` and `hard_limit` are the worker's default time limits in seconds; `can_delay` says that the
-    broker keeps messages until they are due.
+    `soft_limit` and `hard_limit` are the worker's default time limits in seconds; `capabilities` are the
+    broker's.
     """
 
     def __init__(
@@ -98,7 +110,7 @@ class Admission:
         worker: str,
         revocations: Revocations,
         *,
-        can_delay: bool,
+        capabilities: Capabilities,
         soft_limit: float | None = None,
         hard_limit: float | None = None,
     ) -> None:
@@ -106,7 +118,9 @@ class Admission:
         self._announcer = announcer
         self._worker = worker
         self._revocations = revocations
-        self._can_delay = can_delay
+        self._can_delay = capabilities.delays
+        #: others may consume the queues, and a message can wait until they look
+        self._can_pass_on = capabilities.delays and not capabilities.in_process
         self._default_limits = (soft_limit, hard_limit)
         self._policies: dict[str, TaskPolicy] = {}
 
@@ -125,8 +139,7 @@ class Admission:
             return self._revoke(delivery, request, "revoked")
         policy = self.policy(request.task)
         if policy is None:
-            self._announcer.unknown(delivery, request.task, request.id)
-            return self._end(delivery, request, NotRegistered(request.task), "unknown_task")
+            return self._pass_on(delivery, request)
         if delivery.starts >= settings.TASK_MAX_DELIVERIES:
             return self.give_up(delivery, request, f"it was started {delivery.starts} times and never ended")
         if expires_at is not None and expires_at <= now:
@@ -141,8 +154,13 @@ class Admission:
         return bool(self._revocations)
 
     def is_revoked(self, request: Request) -> bool:
-        """Return whether somebody revoked the task."""
-        return request.id in self._revocations
+        """Return whether somebody revoked the task, or a stamp that it carries."""
+        if not self._revocations:
+            return False
+        if request.id in self._revocations:
+            return True
+        marks = marks_on(request.stamped_headers, request.stamps)
+        return any(mark in self._revocations for mark in marks)
 
     def set_rate(self, name: str, rate: str | int | float | None) -> bool:
         """Start the task called `name` at this rate from now on; False if no module declares it.
@@ -173,6 +191,10 @@ class Admission:
             policy = self._policies[name] = TaskPolicy.of(tasks[name], *self._default_limits)
         return policy
 
+    def forget_policies(self) -> None:
+        """Read the tasks' options anew; rates and limits set by remote control are forgotten."""
+        self._policies.clear()
+
     def give_up(self, delivery: Delivery, request: Request, why: str) -> Verdict:
         """Return the verdict on a task that kills whoever runs it: FAILURE, and kept as a dead letter."""
         return self._end(
@@ -191,12 +213,24 @@ class Admission:
             soft_limit=policy.soft_limit if soft is None else soft,
             hard_limit=policy.hard_limit if hard is None else hard,
         )
+        if policy.is_transactional:
+            entry.job.delivery_info = {**entry.job.delivery_info, RECEIPT: delivery.receipt}
         self._announcer.received(entry)
         if policy.bucket is not None:
             wait = max(wait, policy.bucket.take(time.monotonic() + wait))
         if wait > 0:
             return Verdict(What.WAIT, entry, until=time.monotonic() + wait)
         return Verdict(What.RUN, entry)
+
+    def _pass_on(self, delivery: Delivery, request: Request) -> Verdict:
+        """Let another worker see a task that nobody here knows; it ends when that was done often enough."""
+        again = passed_on(delivery) if self._can_pass_on else None
+        if again is None:
+            self._announcer.unknown(delivery, request.task, request.id)
+            return self._end(delivery, request, NotRegistered(request.task), "unknown_task")
+        outcome, pause = again
+        self._announcer.passed_on(request, pause)
+        return Verdict(What.ANSWER, settlement=delivery.ack(), outcome=outcome)
 
     def _refuse(self, delivery: Delivery, reason: str, error: Exception) -> Verdict:
         outcome = self._refusal(delivery, reason, error)
@@ -228,3 +262,8 @@ class Admission:
             self._announcer.buried(delivery, bury_reason, str(error))
             settlement = delivery.bury(bury_reason, str(error))
         return Verdict(What.ANSWER, settlement=settlement, outcome=outcome)
+
+
+def _has_one_writer() -> bool:
+    transactions = brokers.broker().transactions
+    return transactions is not None and transactions.has_one_writer

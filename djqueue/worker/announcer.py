@@ -86,6 +86,10 @@ class Announcer:
             sender=self._sender, message=delivery.message, exc=None, name=name, id=task_id
         )
 
+    def passed_on(self, request: Request, pause: float) -> None:
+        """A task that no module here declares goes back to its queue, for another worker."""
+        log_lines.passed_on(request.task, request.id, pause)
+
     def revoked(self, request: Request, why: str, signum: str | None = None) -> None:
         """A task came too late ("expired"), was not wanted ("revoked"), or was killed ("terminated")."""
         log_lines.revoked(request.task, request.id, why)
@@ -128,10 +132,18 @@ class Announcer:
         if state == states.SUCCESS:
             self._events.task("task-succeeded", task_id, result=outcome.summary, runtime=outcome.runtime)
         elif state in (states.FAILURE, states.RETRY):
-            kind = "task-failed" if state == states.FAILURE else "task-retried"
-            self._events.task(kind, task_id, exception=outcome.summary, traceback=outcome.traceback)
+            kind, summary = "task-failed", outcome.summary
+            if state == states.RETRY:
+                kind, summary = "task-retried", _cause_of(summary)
+            self._events.task(kind, task_id, exception=summary, traceback=outcome.traceback)
         elif state == states.REJECTED:
             self._events.task("task-rejected", task_id, requeue=outcome.settle == REQUEUE)
+
+
+def _cause_of(retry: str) -> str:
+    """Return the exception that is behind a retry, from the retry's text."""
+    when, colon, cause = retry.partition(": ")
+    return cause if colon and when.startswith(("Retry in ", "Retry at ")) else retry
 
 
 def _id_of(delivery: Delivery) -> str:

@@ -20,7 +20,7 @@ from djqueue.messaging.delivery import Settlement
 from djqueue.result.documents import Document
 from djqueue.tasks import records
 from djqueue.tasks.abandonment import abandon
-from djqueue.tasks.outcome import REJECT, REQUEUE, Outcome
+from djqueue.tasks.outcome import REJECT, REQUEUE, SETTLED, Outcome
 from djqueue.worker.admission import Admission
 from djqueue.worker.announcer import Announcer
 from djqueue.worker.ledger import Entry, Ledger
@@ -164,7 +164,7 @@ class Dispatcher:
             return entries
         acks = []
         for entry in early:
-            entry.early_ack = entry.early_ack or entry.delivery.ack()
+            entry.early_ack = entry.early_ack or entry.delivery.ack(early=True)
             acks.append(entry.early_ack)
         lost = self._settler.acknowledge_first(acks, time.monotonic())
         if lost is None:
@@ -184,7 +184,9 @@ class Dispatcher:
         self._announcer.finished(entry, outcome)
         settlement: Settlement | None = None
         if not entry.acked:
-            if outcome.settle == REQUEUE:
+            if outcome.settle == SETTLED:
+                entry.delivery.settled = True
+            elif outcome.settle == REQUEUE:
                 settlement = entry.delivery.release()
             elif outcome.settle == REJECT:
                 self._announcer.buried(entry.delivery, "rejected", outcome.summary)
@@ -288,4 +290,6 @@ class Dispatcher:
             root_id=request.root_id,
             parent_id=request.parent_id,
             stamps=records.stamps_of(request),
+            reply_to=request.reply_to,
+            correlation_id=request.correlation_id,
         )

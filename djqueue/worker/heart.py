@@ -1,4 +1,4 @@
-"""Tells monitors that the worker lives: online, a heartbeat every two seconds, offline.
+"""Tells monitors that the worker lives: online, a heartbeat every few seconds, offline.
 
 A component of the worker. Monitors take a worker for dead when they have not heard from it for two beats.
 """
@@ -13,16 +13,25 @@ from typing import Any
 
 from djqueue.worker.eventstream import EventStream
 
-#: the time between two beats, seconds
+#: the time between two beats where nobody says otherwise, seconds
 EVERY = 2.0
 
 
 class Heart:
-    """Beats while `is_beating`. `counts` returns how many tasks run now, and how many have ended."""
+    """Beats `every` so many seconds, while `is_beating`.
+
+    `counts` returns how many tasks run now, and how many have ended.
+    """
 
     def __init__(
-        self, events: EventStream, counts: Callable[[], tuple[int, int]], *, is_beating: bool = True
+        self,
+        events: EventStream,
+        counts: Callable[[], tuple[int, int]],
+        *,
+        every: float = EVERY,
+        is_beating: bool = True,
     ) -> None:
+        self._every = every
         self._events = events
         self._counts = counts
         self._is_beating = is_beating
@@ -30,23 +39,23 @@ class Heart:
     def start(self) -> None:
         """Say that the worker is there."""
         if self._is_beating:
-            self._tell("worker-online", EVERY)
+            self._tell("worker-online", self._every)
 
     def tick(self, now: float) -> float:
         """Beat."""
         if not self._is_beating:
             return float("inf")
-        self.beat()
-        return EVERY
+        self.beat(self._every)
+        return self._every
 
-    def beat(self, every: float = EVERY) -> None:
+    def beat(self, every: float) -> None:
         """Send a heartbeat that announces the next one in `every` seconds."""
         self._tell("worker-heartbeat", every)
 
     def stop(self) -> None:
         """Say that the worker leaves."""
         if self._is_beating:
-            self._tell("worker-offline", EVERY)
+            self._tell("worker-offline", self._every)
 
     def _tell(self, kind: str, every: float) -> None:
         active, processed = self._counts()

@@ -93,6 +93,15 @@ def unknown(name: str, task_id: str) -> None:
     )
 
 
+def passed_on(name: str, task_id: str, pause: float) -> None:
+    logger.warning(
+        "djq.unknown task=%s[%s] requeued_for=%gs: no module of this worker declares it",
+        escape(name),
+        escape(task_id),
+        pause,
+    )
+
+
 def child_lost(cause: str, name: str, task_id: str, starts: int) -> None:
     logger.error(
         "djq.child.lost cause=%s task=%s[%s] starts=%d", escape(cause), escape(name), escape(task_id), starts
@@ -109,6 +118,10 @@ def dead(reason: str, task_id: str, queue: str, detail: str) -> None:
     )
 
 
+def chord_failed(group_id: str, why: str) -> None:
+    logger.error("djq.chord.failed group=%s error=%s", escape(group_id), escape(why))
+
+
 def lost_lease(task_id: str, queue: str) -> None:
     logger.warning("djq.lost_lease id=%s queue=%s", escape(task_id), escape(queue))
 
@@ -123,6 +136,10 @@ def results_stored(waited: float) -> None:
 
 def broker_lost(error: str) -> None:
     logger.error("djq.broker.lost error=%s", escape(error))
+
+
+def broker_awaited(error: str, pause: float) -> None:
+    logger.warning("djq.broker.awaited again_in=%gs error=%s", pause, escape(error))
 
 
 def broker_restored(waited: float) -> None:
@@ -145,12 +162,36 @@ def child_not_made(why: str, pause: float) -> None:
     logger.error("djq.child.not_made why=%s next_try=%gs", escape(why), pause)
 
 
+def scaled(by: int, size: int) -> None:
+    logger.info("djq.pool.scaled by=%+d size=%d", by, size)
+
+
+def module_not_loaded(name: str, error: str) -> None:
+    logger.error("djq.pool.not_loaded module=%s error=%s", escape(name), escape(error))
+
+
 def child_late(pid: int, seconds: float) -> None:
     logger.warning("djq.child.late pid=%d not_ready_after=%gs", pid, seconds)
 
 
 def soft_limit(name: str, task_id: str, limit: float) -> None:
     logger.warning("djq.limit.soft task=%s[%s] limit=%gs", escape(name), escape(task_id), limit)
+
+
+def pool_restarted(modules: Iterable[str]) -> None:
+    logger.info("djq.pool.restarted modules=%s", escape(",".join(modules)) or "none")
+
+
+def consumes(queues: Iterable[str]) -> None:
+    logger.info("djq.control.consumes queues=%s", escape(",".join(queues)) or "none")
+
+
+def mingled(nodes: Iterable[str], revoked: int) -> None:
+    logger.info("djq.mingle.done nodes=%s newly_revoked=%d", escape(",".join(nodes)) or "none", revoked)
+
+
+def not_mingled(error: str) -> None:
+    logger.warning("djq.mingle.failed error=%s", escape(error))
 
 
 def told_to_revoke(ids: Iterable[str]) -> None:

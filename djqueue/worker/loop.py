@@ -16,6 +16,7 @@ from djqueue.messaging.delivery import Delivery
 from djqueue.worker import log_lines
 from djqueue.worker.admission import Admission, What
 from djqueue.worker.announcer import Announcer
+from djqueue.worker.autoscale import Autoscaler
 from djqueue.worker.components import Components
 from djqueue.worker.dispatch import Dispatcher
 from djqueue.worker.ledger import Entry, Ledger
@@ -50,6 +51,11 @@ class Parts:
     components: Components
     waiting: Waiting
     waiting_room: WaitingRoom
+    autoscaler: Autoscaler | None = None
+
+    def in_hand(self) -> int:
+        """Return how many tasks are held that could run now."""
+        return len(self.ledger) - len(self.waiting_room)
 
 
 class Loop:
@@ -59,18 +65,18 @@ class Loop:
     end within the grace period → (grace over, or second signal) late-acknowledged tasks are given back,
     uncounted, and their children killed → done.
 
-    `prefetch` is the most deliveries held at once (None: as many as the pool asks for), `grace` the seconds
-    that running tasks have to end (None: for ever).
+    `prefetch_multiplier` is the most deliveries held at once for each child (0: as many as the pool asks
+    for), `grace` the seconds that running tasks have to end (None: for ever).
     """
 
-    def __init__(self, parts: Parts, *, prefetch: int | None, grace: float | None) -> None:
+    def __init__(self, parts: Parts, *, prefetch_multiplier: int, grace: float | None) -> None:
         self._parts = parts
         self._waiting_room = parts.waiting_room
         self._signals = OsSignals(parts.waiting.wake)
         self._outage = Outage(
             lambda error: log_lines.broker_lost(f"{type(error).__name__}: {error}"), log_lines.broker_restored
         )
-        self._prefetch = prefetch
+        self._prefetch_multiplier = prefetch_multiplier
         self._grace = grace
         self._hungry = True  # messages may be waiting in the broker
         self._tend_at = dict.fromkeys(("pool", "source", "components"), 0.0)  # when each wants to be called
@@ -88,18 +94,19 @@ class Loop:
             self._signals.restore()
 
     def cycle(self) -> None:
-        """Wait, obey signals, collect, settle, receive, release what is due, tend."""
+        """Wait, obey signals, collect, settle and feed, tend."""
         parts = self._parts
         parts.waiting.wait(self._seconds_to_sleep())
         now = time.monotonic()
         self._obey_signals(now)
         parts.dispatcher.take(parts.pool.collect())
         parts.dispatcher.tell_started(now)
-        if not self._may_linger() or parts.settler.is_worth_a_batch(now):
-            parts.settler.settle(now)
-        if not self._stops_asked:
-            self._release_due(now)
-            self._receive(now)
+        if parts.settler.unanswered > parts.pool.size:  # quick tasks: children first, the store may be slow
+            self._feed(now)
+            self._settle(now)
+        else:  # what a kill makes run again is at most one task for each child, running or just ended
+            self._settle(now)
+            self._feed(now)
         if not self._is_done():  # a broker that hangs must not be asked for anything more
             self._tend(now)
 
@@ -133,10 +140,20 @@ class Loop:
         if now >= self._leave_at:
             self._leave(now)
 
+    def _settle(self, now: float) -> None:
+        settler = self._parts.settler
+        if not self._may_linger() or settler.is_worth_a_batch(now):
+            settler.settle(now)
+
+    def _feed(self, now: float) -> None:
+        if not self._stops_asked:
+            self._release_due(now)
+            self._receive(now)
+
     def _release_due(self, now: float) -> None:
         for entry in self._parts.dispatcher.taken_back():
             self._waiting_room.put(entry, now)
-        if len(self._waiting_room) and (room := self._parts.pool.room()) > 0:
+        if len(self._waiting_room) and (room := self._pool_room()) > 0:
             self._submit(self._waiting_room.ready(now, most=room))
 
     def _receive(self, now: float) -> None:
@@ -158,10 +175,20 @@ class Loop:
     def _room(self) -> int:
         if self._parts.settler.is_full or len(self._waiting_room) >= WAITING_ROOM_SIZE:
             return 0
-        room = self._parts.pool.room()
-        if self._prefetch is not None:
-            held = len(self._parts.ledger) - len(self._waiting_room)
-            room = min(room, self._prefetch - held)
+        room = self._pool_room()
+        if self._prefetch_multiplier:
+            scaler = self._parts.autoscaler
+            size = self._parts.pool.size if scaler is None else scaler.maximum
+            most = self._parts.source.most_held = self._prefetch_multiplier * size
+            room = min(room, most - self._parts.in_hand())
+        return room
+
+    def _pool_room(self) -> int:
+        """Return how many more tasks the pool can take, or could if it grew."""
+        parts = self._parts
+        room = parts.pool.room()
+        if parts.autoscaler is not None:
+            room = max(room, parts.autoscaler.maximum - parts.in_hand())
         return room
 
     def _may_linger(self) -> bool:
@@ -169,10 +196,7 @@ class Loop:
 
         Only quick tasks are queued up in children; with slow ones, or few, nothing ever waits for company.
         """
-        return (
-            not self._stops_asked
-            and len(self._parts.ledger) - len(self._waiting_room) > 4 * self._parts.pool.size
-        )
+        return not self._stops_asked and self._parts.in_hand() > 4 * self._parts.pool.size
 
     def _admit(self, deliveries: list[Delivery]) -> None:
         ready: list[Entry] = []
@@ -189,6 +213,8 @@ class Loop:
     def _submit(self, entries: list[Entry]) -> None:
         if entries:
             self._parts.dispatcher.submit(entries)
+            if self._parts.autoscaler is not None:
+                self._parts.autoscaler.work_came_in()
 
     def _tend(self, now: float) -> None:
         parts, due = self._parts, self._tend_at
@@ -219,7 +245,7 @@ class Loop:
         if not self._stops_asked:
             if self._hungry and (room := self._room()) > 0 and (room >= BATCH or not self._may_linger()):
                 moments.append(self._outage.seconds_left(now))
-            if len(self._waiting_room) and parts.pool.room() > 0:
+            if len(self._waiting_room) and self._pool_room() > 0:
                 moments.append(self._waiting_room.seconds_to_next(now))
         return max(min(moments), 0.0)
 

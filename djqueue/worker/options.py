@@ -15,7 +15,9 @@ from typing import Any
 
 from djqueue.conf import settings
 from djqueue.core.names import node_name
-from djqueue.exceptions import ImproperlyConfigured
+from djqueue.exceptions import ImproperlyConfigured, QueueNotFound
+from djqueue.messaging import brokers
+from djqueue.messaging.queues import worker_direct
 from djqueue.worker.pools import POOL_KINDS
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -23,12 +25,16 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """One worker's configuration. Times in seconds, memory in KiB, None for no limit."""
+    """One worker's configuration. Times in seconds, memory in KiB, None for no limit.
+
+    `concurrency` is the pool's size at the start; `autoscale` has the most and the least that it may become.
+    """
 
     hostname: str
     queues: tuple[str, ...]
     pool: str
     concurrency: int
+    autoscale: tuple[int, int] | None
     prefetch_multiplier: int
     max_tasks_per_child: int | None
     max_memory_per_child: int | None
@@ -42,6 +48,8 @@ class WorkerOptions:
     components: tuple[str, ...] = ()
     send_events: bool = False
     heartbeat: bool = True
+    heartbeat_interval: float = 2.0
+    mingle: bool = True
 
 
 def worker_options(given: Mapping[str, Any]) -> WorkerOptions:
@@ -61,11 +69,13 @@ def worker_options(given: Mapping[str, Any]) -> WorkerOptions:
             f"--soft-time-limit ({soft:g} s) is longer than --time-limit ({hard:g} s) and would never be"
             " reached; make it the shorter of the two."
         )
-    queues = _queues(given, problems)
+    hostname = node_name(given.get("hostname"))
+    queues = _queues(given, hostname, problems)
+    bounds = _bounds(given, pool, problems)
     options = {
-        "concurrency": _count(
-            given, "concurrency", settings.WORKER_CONCURRENCY or _usable_cpus(), 1, problems
-        ),
+        "concurrency": bounds[1]
+        if bounds
+        else _count(given, "concurrency", settings.WORKER_CONCURRENCY or _usable_cpus(), 1, problems),
         "prefetch_multiplier": _count(
             given, "prefetch_multiplier", settings.WORKER_PREFETCH_MULTIPLIER, 0, problems
         ),
@@ -77,14 +87,16 @@ def worker_options(given: Mapping[str, Any]) -> WorkerOptions:
         ),
     }
     level = _level(given, problems)
+    beat = _limit(given, "heartbeat_interval", None, problems)
     if problems:
         raise ImproperlyConfigured(
             "The worker cannot start:\n" + "\n".join(f"  - {line}" for line in problems)
         )
     return WorkerOptions(
-        hostname=node_name(given.get("hostname")),
+        hostname=hostname,
         queues=queues,
         pool=pool,
+        autoscale=bounds,
         time_limit=hard,
         soft_time_limit=soft,
         shutdown_grace=settings.WORKER_SHUTDOWN_GRACE,
@@ -95,6 +107,8 @@ def worker_options(given: Mapping[str, Any]) -> WorkerOptions:
         components=("beat",) if given.get("beat") else (),
         send_events=bool(given.get("task_events")) or settings.WORKER_SEND_TASK_EVENTS,
         heartbeat=not given.get("without_heartbeat"),
+        heartbeat_interval=beat or 2.0,
+        mingle=not given.get("without_mingle"),
         **options,  # type: ignore[arg-type]
     )
 
@@ -113,6 +127,23 @@ def _count(
     return value
 
 
+def _bounds(given: Mapping[str, Any], pool: str, problems: list[str]) -> tuple[int, int] | None:
+    """Return what --autoscale says: the most and the least."""
+    text = given.get("autoscale")
+    if not text:
+        return None
+    most, _, least = str(text).partition(",")
+    try:
+        bounds = int(most), int(least or 0)
+    except ValueError:
+        bounds = 0, 0
+    if not 0 <= bounds[1] <= bounds[0] or bounds[0] < 1:
+        problems.append(f"--autoscale is {text!r}; give the most and the least, such as 10,3.")
+    if pool == "solo":
+        problems.append("--autoscale needs a pool that can grow, and --pool is solo.")
+    return bounds
+
+
 def _limit(given: Mapping[str, Any], name: str, default: float | None, problems: list[str]) -> float | None:
     value: float | None = _chosen(given, name, default)
     if value is not None and value <= 0:
@@ -120,19 +151,30 @@ def _limit(given: Mapping[str, Any], name: str, default: float | None, problems:
     return value
 
 
-def _queues(given: Mapping[str, Any], problems: list[str]) -> tuple[str, ...]:
-    wanted = _names(given.get("queues")) or (settings.TASK_DEFAULT_QUEUE,)
+def _queues(given: Mapping[str, Any], hostname: str, problems: list[str]) -> tuple[str, ...]:
+    """Return the names of the queues to consume: aliases stand for the queues they name."""
     unwanted = _names(given.get("exclude_queues"))
-    unknown = [name for name in unwanted if name not in wanted]
-    if unknown:
+    try:
+        wanted = _consumed(given)
+        left = _consumed(given, unwanted)
+    except QueueNotFound as error:
+        problems.append(f"--queues: {error}")
+        return ()
+    if len(wanted) - len(left) < len(unwanted):
         problems.append(
-            f"--exclude-queues names {', '.join(unknown)}, which this worker would not consume anyway"
+            f"--exclude-queues names {', '.join(unwanted)}; this worker would not consume all of those anyway"
             f" (it consumes {', '.join(wanted)})."
         )
-    left = tuple(name for name in wanted if name not in unwanted)
-    if not left and not unknown:
+    elif not left:
         problems.append("--exclude-queues leaves no queue to consume.")
+    if settings.WORKER_DIRECT:
+        left = (*left, brokers.queues().add(worker_direct(hostname)).name)
     return left
+
+
+def _consumed(given: Mapping[str, Any], unwanted: Sequence[str] = ()) -> tuple[str, ...]:
+    queues = brokers.queues().consumed(_names(given.get("queues")), unwanted)
+    return tuple(queue.name for queue in queues)
 
 
 def _names(value: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 #: first and longest pause between tries, seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+#: one that is away again sooner was not really back: pauses go on growing, seconds
+SETTLED = 5.0
 
 
 class Outage:
@@ -24,6 +26,7 @@ class Outage:
         self._since: float | None = None
         self._pause = FIRST_PAUSE
         self._next_try = 0.0
+        self._over_at = -SETTLED
 
     def may_try(self, now: float) -> bool:
         """Return whether it is time for a try."""
@@ -37,6 +40,8 @@ class Outage:
         """Note a failed try; the next pause is longer, with full jitter."""
         if self._since is None:
             self._since = now
+            if now - self._over_at >= SETTLED:
+                self._pause = FIRST_PAUSE
             self._say_down(error)
         self._next_try = now + random.uniform(FIRST_PAUSE / 2, self._pause)
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
@@ -46,4 +51,4 @@ class Outage:
         if self._since is not None:
             self._say_up(now - self._since)
             self._since = None
-            self._pause = FIRST_PAUSE
+            self._over_at = now

@@ -1,16 +1,17 @@
-"""What this worker knows not to run: ids of revoked tasks, bounded in number and in time.
+"""What this worker knows not to run: ids of revoked tasks, and marks of revoked stamps (`core/stamps.py`).
 
-Remote control adds to it, and so does the broker's record, read at the start and again every few seconds:
-a revocation holds although nobody was up to hear it. Admission and dispatch ask.
+Bounded in number and in time. Remote control adds to it, and so does the broker's record, read at the start
+and again every few seconds: a revocation holds although nobody was up to hear it. Admission and dispatch ask.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 
 from djqueue.conf import settings
+from djqueue.core.stamps import is_mark
 from djqueue.exceptions import OperationalError
 from djqueue.messaging.contract import Broker
 
@@ -34,8 +35,9 @@ class Revocations:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(list(self._ids))
+    def task_ids(self) -> list[str]:
+        """Return the ids of revoked tasks, without the marks of revoked stamps."""
+        return [one for one in self._ids if not is_mark(one)]
 
     def add(self, task_ids: Iterable[str], when: float | None = None) -> set[str]:
         """Take the ids in, revoked at `when` (now); return those that were not known."""

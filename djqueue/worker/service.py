@@ -22,12 +22,14 @@ from djqueue.messaging.contract import Broker
 from djqueue.messaging.delivery import Delivery
 from djqueue.messaging.startboard import StartBoard
 from djqueue.result import backends
-from djqueue.worker import log_lines, monitoring, pools
+from djqueue.worker import log_lines, monitoring, pools, startup
 from djqueue.worker.admission import Admission
 from djqueue.worker.announcer import Announcer
+from djqueue.worker.autoscale import autoscaler
 from djqueue.worker.commands.state import WorkerState
 from djqueue.worker.components import Components
 from djqueue.worker.dispatch import Dispatcher
+from djqueue.worker.garbage import collected_seldom
 from djqueue.worker.ledger import Ledger
 from djqueue.worker.loop import Loop, Parts
 from djqueue.worker.options import WorkerOptions
@@ -37,8 +39,10 @@ from djqueue.worker.settlement import Settler
 from djqueue.worker.waiting import Waiting
 from djqueue.worker.waiting_room import WaitingRoom
 
-#: slots of the start board beyond the pool's size, for children that are being replaced
-SPARE_SLOTS = 8
+#: slots of the start board for each child that there may be: its own, and one while it is being replaced
+SLOTS_PER_CHILD = 2
+#: slots that there are at least, so that a pool can grow
+LEAST_SLOTS = 256
 
 
 class Worker:
@@ -66,14 +70,14 @@ class Worker:
             signals.worker_init.send_robust(sender=self)
             broker = self._broker()
             consumer = _consumer_id()
-            board = StartBoard.create(
-                broker.start_board_path(consumer), options.concurrency * 2 + SPARE_SLOTS
-            )
+            slots = max(LEAST_SLOTS, _largest(options) * SLOTS_PER_CHILD)
+            board = StartBoard.create(broker.start_board_path(consumer), slots)
             pool = self._pool(board)
             pool.start()
             stack.callback(pool.close)
             waiting = Waiting()
             stack.callback(waiting.close)
+            startup.wait_for(broker, options.queues[0])
             if options.purge:
                 self._purge(broker)
             loop, parts = self._assemble(broker, consumer, pool, waiting)
@@ -86,11 +90,13 @@ class Worker:
             log_lines.ready(options.hostname)
             signals.worker_ready.send_robust(sender=self)
             stack.callback(signals.worker_shutdown.send_robust, sender=self)
+            if not pool.runs_here:
+                stack.enter_context(collected_seldom())
             loop.run()
             log_lines.stopped(options.hostname, parts.ledger.totals.total())
 
     def _broker(self) -> Broker:
-        broker = brokers.broker()
+        broker = brokers.broker_to_read()
         if broker.capabilities.in_process:
             raise ImproperlyConfigured(
                 f"BROKER_URL is {broker!r}: its queues live and die with one process, so no worker can share"
@@ -112,7 +118,7 @@ class Worker:
     def _assemble(
         self, broker: Broker, consumer: str, pool: pools.Pool, waiting: Waiting
     ) -> tuple[Loop, Parts]:
-        options = self.options
+        options = monitoring.fitting(self.options, broker)
         components = Components(options.components)
         events = monitoring.event_stream(options, components)
         ledger, announcer = Ledger(), Announcer(sender=self, events=events)
@@ -123,7 +129,7 @@ class Worker:
             announcer,
             options.hostname,
             revocations,
-            can_delay=broker.capabilities.delays,
+            capabilities=broker.capabilities,
             soft_limit=options.soft_time_limit,
             hard_limit=options.time_limit,
         )
@@ -142,14 +148,17 @@ class Worker:
             waiting=waiting,
             waiting_room=WaitingRoom(),
         )
-        multiplier = options.prefetch_multiplier
-        prefetch = multiplier * options.concurrency if multiplier else None
-        loop = Loop(parts, prefetch=prefetch, grace=options.shutdown_grace)
+        if options.autoscale:
+            parts.autoscaler = autoscaler(pool, parts.in_hand, options.autoscale)
+            components.add("autoscaler", parts.autoscaler)
+        source.most_held = options.prefetch_multiplier * _largest(options) or None
+        loop = Loop(parts, prefetch_multiplier=options.prefetch_multiplier, grace=options.shutdown_grace)
         state = WorkerState(
             options,
             broker,
             ledger,
             pool,
+            source,
             admission,
             dispatcher,
             parts.waiting_room,
@@ -157,6 +166,7 @@ class Worker:
             events,
             monitoring.heart(options, events, pool, ledger),
             loop.stop,
+            parts.autoscaler,
         )
         monitoring.watch_over(state, components, waiting.wake)
         return loop, parts
@@ -172,12 +182,24 @@ class Worker:
             ("broker", repr(broker)),
             ("results", backend.as_uri()),
             ("queues", ", ".join(options.queues)),
-            ("pool", f"{options.pool} x {options.concurrency}"),
+            ("pool", f"{options.pool} x {_concurrency(options)}"),
             ("late acks", "on" if settings.TASK_ACKS_LATE else "off"),
         ]
         if options.components:
             facts.append(("components", ", ".join(options.components)))
         return log_lines.banner(options.hostname, facts, sorted(tasks))
+
+
+def _largest(options: WorkerOptions) -> int:
+    """Return how many tasks may run at a time, as far as the options say."""
+    return options.autoscale[0] if options.autoscale else options.concurrency
+
+
+def _concurrency(options: WorkerOptions) -> str:
+    if options.autoscale is None:
+        return str(options.concurrency)
+    most, least = options.autoscale
+    return f"{least} to {most}"
 
 
 def _consumer_id() -> str:

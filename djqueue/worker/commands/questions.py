@@ -18,7 +18,7 @@ from djqueue.conf import settings
 from djqueue.core import protocol
 from djqueue.exceptions import DjqueueError
 from djqueue.messaging import brokers
-from djqueue.messaging.descriptions import described_broker, described_queue
+from djqueue.messaging.descriptions import described_broker
 from djqueue.messaging.startboard import Started
 from djqueue.messaging.urls import MASK, masked
 from djqueue.worker.commands.descriptions import described, due_of, waiting
@@ -67,7 +67,7 @@ def scheduled(state: WorkerState, **_: Any) -> list[dict[str, Any]]:
         for until, entry in state.waiting_room.entries()
         for due in [due_of(entry, until)]
     ]
-    for due, queue, message in state.broker.delayed(state.options.queues, MOST_SHOWN):
+    for due, queue, message in state.broker.delayed(state.source.queues, MOST_SHOWN):
         try:
             request = protocol.read_headers(message, {"exchange": "", "routing_key": queue})
         except DjqueueError:
@@ -92,7 +92,7 @@ def stats(state: WorkerState, **_: Any) -> dict[str, Any]:
     """Tell counts, the pool, the broker, and what the main process uses."""
     options = state.options
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    return {
+    told = {
         "total": dict(state.ledger.totals),
         "pid": os.getpid(),
         "clock": str(brokers.clock.value),
@@ -107,23 +107,18 @@ def stats(state: WorkerState, **_: Any) -> dict[str, Any]:
             "writes": {"total": state.ledger.totals.total(), "strategy": "adaptive"},
         },
         "broker": described_broker(),
-        "prefetch_count": options.prefetch_multiplier * options.concurrency,
+        "prefetch_count": options.prefetch_multiplier * state.pool.size,
         "rusage": {
             name.removeprefix("ru_"): getattr(usage, name) for name in dir(usage) if name.startswith("ru_")
         },
     }
-
-
-@inspect_command
-def active_queues(state: WorkerState, **_: Any) -> list[dict[str, Any]]:
-    """List the queues that the worker consumes."""
-    return [described_queue(name) for name in state.options.queues]
+    return told if state.autoscaler is None else told | {"autoscaler": state.autoscaler.info()}
 
 
 @inspect_command(alias="dump_revoked")
 def revoked(state: WorkerState, **_: Any) -> list[str]:
     """List the ids of revoked tasks."""
-    return list(state.revocations)
+    return state.revocations.task_ids()
 
 
 @inspect_command(alias="dump_conf", args=(("with_defaults", _is_yes),))
@@ -164,7 +159,7 @@ def hello(state: WorkerState, from_node: str, revoked: Any = None, **_: Any) -> 
     if from_node == state.hostname:
         return None
     state.revocations.add(str(one) for one in revoked or ())
-    return {"revoked": list(state.revocations), "clock": brokers.clock.forward()}
+    return {"revoked": state.revocations.task_ids(), "clock": brokers.clock.forward()}
 
 
 @inspect_command
@@ -175,7 +170,7 @@ def report(state: WorkerState, **_: Any) -> dict[str, str]:
         "django": django.get_version(),
         "system": platform.platform(),
         "broker": repr(state.broker),
-        "pool": f"{state.options.pool} x {state.options.concurrency}",
+        "pool": f"{state.options.pool} x {state.pool.size}",
     }
     return {"ok": "\n".join(f"{name}: {value}" for name, value in facts.items())}
 

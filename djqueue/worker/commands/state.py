@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from djqueue.core.registry import tasks
-from djqueue.messaging.contract import Broker
+from djqueue.messaging.contract import Broker, Source
 from djqueue.messaging.startboard import Started
 from djqueue.worker.admission import Admission
+from djqueue.worker.autoscale import Autoscaler
 from djqueue.worker.dispatch import Dispatcher
 from djqueue.worker.eventstream import EventStream
 from djqueue.worker.heart import Heart
@@ -32,6 +33,7 @@ class WorkerState:
     broker: Broker
     ledger: Ledger
     pool: Pool
+    source: Source
     admission: Admission
     dispatcher: Dispatcher
     waiting_room: WaitingRoom
@@ -39,6 +41,7 @@ class WorkerState:
     events: EventStream
     heart: Heart
     stop: Callable[[str], None]
+    autoscaler: Autoscaler | None = None
     started_at: float = field(default_factory=time.monotonic)
 
     @property

@@ -7,11 +7,11 @@ the broker's record.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from signal import Signals
 from typing import Any
 
-from djqueue.core import protocol
+from djqueue.core import protocol, stamps
 from djqueue.exceptions import OperationalError
 from djqueue.worker import log_lines
 from djqueue.worker.commands.state import WorkerState
@@ -32,13 +32,7 @@ def revoke(
     """Do not run these tasks; with `terminate`, kill the process of one that runs."""
     ids = _ids(task_id)
     name = _signal_name(signal)
-    state.revocations.add(ids)
-    log_lines.told_to_revoke(sorted(ids))
-    try:
-        state.broker.remember_revoked(sorted(ids))
-    except OperationalError as error:  # whoever hears of it keeps to it all the same
-        log_lines.revocation_not_kept(str(error))
-    state.dispatcher.end_revoked_unstarted(state.waiting_room)
+    _remember(state, ids)
     if not terminate:
         return {"ok": f"tasks {ids} flagged as revoked"}
     ended = [
@@ -55,6 +49,36 @@ def terminate(
 ) -> dict[str, str]:
     """Do not run these tasks, and kill the process of one that runs."""
     return revoke(state, task_id, terminate=True, signal=signal)
+
+
+@control_command(variadic="headers", signature="[key1=value1 [key2=value2 …]]")
+def revoke_by_stamped_headers(
+    state: WorkerState,
+    headers: dict[str, Any] | Sequence[str],
+    terminate: bool = False,
+    signal: str | int | None = None,
+    **_: Any,
+) -> dict[str, str]:
+    """Do not run tasks that carry these stamps; with `terminate`, kill the processes of those that run."""
+    wanted = stamps.named(headers)
+    name = _signal_name(signal)
+    _remember(state, stamps.marks(wanted))
+    if not terminate:
+        return {"ok": f"headers {wanted} flagged as revoked, but not terminated"}
+    ended: dict[str, list[Any]] = {}
+    for entry, _started in state.running():
+        carried = stamps.marks_on(entry.request.stamped_headers, entry.request.stamps)
+        found = [
+            (header, value)
+            for header, values in wanted.items()
+            for value in stamps.several(values)
+            if stamps.mark(header, value) in carried
+        ]
+        if found and state.dispatcher.terminate(entry, name):
+            for header, value in found:
+                if value not in ended.setdefault(header, []):
+                    ended[header].append(value)
+    return {"ok": f"headers {ended} revoked" if ended else f"headers {wanted} were not terminated"}
 
 
 @control_command(
@@ -101,6 +125,18 @@ def _plan_again(state: WorkerState, task_name: str) -> None:
         earliest = now if due is None else now + max(due - time.time(), 0.0)
         wait = policy.bucket.take(earliest) if policy is not None and policy.bucket is not None else 0.0
         state.waiting_room.put(entry, earliest + wait)
+
+
+def _remember(state: WorkerState, revoked: Iterable[str]) -> None:
+    """Keep to the revocations, of tasks or stamps, and end what was received and has not started."""
+    known = sorted(revoked)
+    state.revocations.add(known)
+    log_lines.told_to_revoke(known)
+    try:
+        state.broker.remember_revoked(known)
+    except OperationalError as error:  # whoever hears of it keeps to it all the same
+        log_lines.revocation_not_kept(str(error))
+    state.dispatcher.end_revoked_unstarted(state.waiting_room)
 
 
 def _ids(task_id: str | Sequence[str]) -> set[str]:

@@ -106,12 +106,15 @@ class Pool(ABC):
     """Runs jobs. Used from one thread only, the worker's loop.
 
     Life: `start` (before the process opens a connection or a thread), `open`, then `room`, `submit`,
-    `collect` and `tend` as often as needed; `take_back` when the worker stops, so that only running jobs
-    are left; `close` ends everything. Closing may be asked for twice, and without having started.
+    `collect` and `tend` as often as needed, and `grow`, `shrink` and `restart` when somebody steers;
+    `take_back` when the worker stops, so that only running jobs are left; `close` ends everything. Closing
+    may be asked for twice, and without having started.
     """
 
     #: how many jobs run at the same time
     size: int
+    #: tasks run in the process that the pool is made in
+    runs_here: bool = True
     #: something changed: `tend` should be called after this `collect` or `submit`, whatever it answered last
     needs_tending: bool = False
 
@@ -166,6 +169,30 @@ class Pool(ABC):
     @abstractmethod
     def terminate(self, number: int, why: str) -> bool:
         """Kill the child that runs job `number` (reported as Lost); False if this pool cannot."""
+
+    def grow(self, by: int) -> None:
+        """Run `by` more jobs at the same time from now on.
+
+        Raises:
+            NotImplementedError: the pool has one size only.
+            ValueError: it cannot be as large as that.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has one size only.")
+
+    def shrink(self, by: int) -> None:
+        """Run `by` jobs fewer at the same time; what runs is not cut short, and no child takes another job.
+
+        Raises:
+            NotImplementedError: the pool has one size only.
+            ValueError: it is not as large as that.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has one size only.")
+
+    def restart(self, modules: Sequence[str] = (), *, reload: bool = False) -> None:
+        """Let new children take the place of all; each one ends what it runs.
+
+        The new ones have the `modules` imported, or imported again with `reload`.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -89,6 +89,26 @@ class ThreadsPool(Pool):
         """Remember how to wake the loop; there is no file to watch."""
         self._wake = wake
 
+    def grow(self, by: int) -> None:
+        """Open more lanes."""
+        with self._lock:
+            taken = {lane.slot for lane in self._lanes}
+            free = [slot for slot in range(self._board.slots) if slot not in taken]
+            if by > len(free):
+                raise ValueError(
+                    f"The pool has {self.size} threads and room for {len(free)} more; it cannot grow by {by}."
+                )
+            self._lanes += [self._open_lane(slot) for slot in free[:by]]
+        self.size += by
+
+    def shrink(self, by: int) -> None:
+        """Close lanes: those that are the first to be free once what lies ready is done."""
+        if by > self.size:
+            raise ValueError(f"The pool has {self.size} threads; it cannot shrink by {by}.")
+        self.size -= by
+        for _ in range(by):
+            self._queue.put(None)
+
     def room(self) -> int:
         """Return how many more jobs may lie ready for the lanes."""
         ready = min(self._pace.room(0, 0.0), MOST_READY)
@@ -212,6 +232,9 @@ class ThreadsPool(Pool):
                 if self._begin(lane, job):
                     self._run(lane, job)
         finally:
+            with self._lock:
+                if lane in self._lanes:
+                    self._lanes.remove(lane)
             unit_of_work.close_connections()
 
     def _begin(self, lane: Lane, job: Job) -> bool:

@@ -17,11 +17,14 @@ MakeDriver = Callable[..., Driver]
 
 @pytest.fixture
 def make_driver() -> Iterator[MakeDriver]:
-    """Return a function that starts a pool of a kind; all of them are closed afterwards."""
+    """Return a function that starts a pool of a kind; all of them are closed afterwards.
+
+    `slots` of the board: for children that leave and those that come.
+    """
     drivers: list[Driver] = []
 
-    def make(kind: str, size: int = 2, **options: Any) -> Driver:
-        board = StartBoard.create(None, size * 2 + 2)
+    def make(kind: str, size: int = 2, slots: int | None = None, **options: Any) -> Driver:
+        board = StartBoard.create(None, slots or size * 2 + 2)
         options.setdefault("perform", deeds.perform)
         driver = Driver(pools.create(kind, size=size, board=board, worker="w1@here", **options))
         drivers.append(driver)

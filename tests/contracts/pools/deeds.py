@@ -77,6 +77,11 @@ def nothing() -> int:
     return os.getpid()
 
 
+def knows(module: str) -> bool:
+    """Tell whether the module was imported, in whatever process this is."""
+    return module in sys.modules
+
+
 def note(path: str, text: str) -> None:
     """Append a line, in one write."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -225,7 +230,7 @@ KEPT: list[bytearray] = []
 DEEDS: dict[str, Callable[..., Any]] = {
     deed.__name__: deed
     for deed in (
-        *(nothing, note, touch, wait_for, touch_and_wait_for, wait_before),
+        *(nothing, knows, note, touch, wait_for, touch_and_wait_for, wait_before),
         *(wait_or_be_stopped, ignore_the_soft_limit),
         *(raise_, kill_self, exit_at_once, segfault, spin_in_c, hold_memory, close_descriptors),
         *(write_into_descriptors, fork_and_return, fork_and_linger, start_program, about_me),

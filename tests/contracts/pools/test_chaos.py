@@ -17,6 +17,7 @@ from tests.contracts.pools.conftest import MakeDriver
 from tests.contracts.pools.driver import Driver
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_each_job_comes_back_once_whatever_happens_to_children(
     make_driver: MakeDriver, tmp_path: Path, seed: int

@@ -88,6 +88,7 @@ def test_an_idle_child_that_dies_is_replaced(prefork: Driver) -> None:
     assert prefork.answer(prefork.do("nothing")) != pid
 
 
+@pytest.mark.slow
 def test_hundreds_of_children_may_die(prefork: Driver) -> None:
     jobs = [prefork.job("kill_self" if at % 2 else "nothing", *((9,) if at % 2 else ())) for at in range(200)]
     prefork.run_all(jobs, within=40)
@@ -132,6 +133,7 @@ def test_the_hard_limit_ends_what_the_task_started_as_well(prefork: Driver, tmp_
     wait_until(lambda: not proctree.is_alive(pid), 2, "for the program to be gone")
 
 
+@pytest.mark.slow
 def test_limits_can_be_reached_again_and_again(prefork: Driver, tmp_path: Path) -> None:
     jobs = [prefork.job("wait_for", str(tmp_path / "never"), hard_limit=0.02) for _ in range(60)]
     prefork.run_all(jobs, within=30)

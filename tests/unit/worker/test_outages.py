@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from djqueue.worker.outages import LONGEST_PAUSE, Outage
+from djqueue.worker.outages import FIRST_PAUSE, LONGEST_PAUSE, Outage
 
 
 def test_an_outage_is_told_once_and_its_end_with_its_length() -> None:
@@ -31,3 +31,16 @@ def test_without_an_outage_trying_is_always_right() -> None:
     outage = Outage(lambda error: None, lambda waited: None)
     assert outage.may_try(0.0)
     assert outage.seconds_left(0.0) == 0.0
+
+
+def test_pauses_go_on_growing_for_one_that_is_away_again_at_once() -> None:
+    outage = Outage(lambda error: None, lambda waited: None)
+    pauses = []
+    for tenths in range(50):
+        outage.note(ConnectionError(), now=tenths / 10)
+        pauses.append(outage.seconds_left(tenths / 10))
+        outage.over(now=tenths / 10 + 0.05)
+    assert pauses[0] <= FIRST_PAUSE
+    assert FIRST_PAUSE < max(pauses) <= LONGEST_PAUSE
+    outage.note(ConnectionError(), now=60.0)
+    assert outage.seconds_left(60.0) <= FIRST_PAUSE

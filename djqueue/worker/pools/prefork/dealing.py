@@ -53,7 +53,7 @@ def as_frame(jobs: Iterable[Job]) -> frames.Frame:
             (
                 job.number,
                 job.tag.encode(),
-                job.message.pack(),
+                job.message.pack_to_run(),
                 job.delivery_info,
                 job.starts,
                 job.expected_runtime,

@@ -9,24 +9,28 @@ from __future__ import annotations
 
 import array
 import gc
+import json
 import os
 import selectors
 import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from billiard import get_context
 from billiard.process import BaseProcess
 
+from djqueue.core.registry import load_module
+from djqueue.worker import log_lines
 from djqueue.worker.pools.prefork.childhood import die_with_parent
 
-# Parent to nursery: SPAWN slot, SIGNAL pid signum. Nursery to parent: BORN slot pid (with the parent's end
-# of the child's socket pair), FAILED slot errno, EXITED pid status.
+# Parent to nursery: SPAWN slot, SIGNAL pid signum, LOAD length reload (names follow, as JSON). Nursery to
+# parent: BORN slot pid (with the parent's end of the child's socket pair), FAILED slot errno, EXITED pid
+# status.
 _RECORD = struct.Struct("<cii")
-_SPAWN, _SIGNAL, _BORN, _FAILED, _EXITED = b"s", b"k", b"b", b"f", b"e"
+_SPAWN, _SIGNAL, _LOAD, _BORN, _FAILED, _EXITED = b"s", b"k", b"l", b"b", b"f", b"e"
 
 #: signals that are for the parent only, even when they are sent to the whole group
 _FOR_THE_PARENT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -82,6 +86,9 @@ class Nursery:
         self._process = _fork.Process(
             target=_be_nurse, args=(theirs, ours, self._raise_child, os.getpid()), name="djqueue-nursery"
         )
+        # What exists now is shared by all processes; a garbage collection in one must not copy its pages.
+        gc.collect()
+        gc.freeze()
         # Between the fork and the nursery's own signal settings, a signal must not meet the parent's.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
         try:
@@ -109,6 +116,11 @@ class Nursery:
     def signal(self, pid: int, signum: int) -> None:
         """Ask for a signal to be sent to a child; SIGKILL goes to everything in its process group."""
         self._send(_RECORD.pack(_SIGNAL, pid, signum))
+
+    def load(self, modules: Sequence[str], *, reload: bool) -> None:
+        """Have the nursery import the modules, perhaps again, for the children it forks from now on."""
+        names = json.dumps(list(modules)).encode()
+        self._send(_RECORD.pack(_LOAD, len(names), int(reload)) + names)
 
     def news(self) -> Iterator[News]:
         """Return what the nursery said since the last call; never blocks."""
@@ -164,14 +176,18 @@ class Nursery:
     def _flush(self) -> None:
         # Records are tiny and few: a socket that takes none means a stopped nursery, and they wait here.
         while self._unsent and self._sock is not None:
+            record = self._unsent[0]
             try:
-                self._sock.send(self._unsent[0])
+                sent = self._sock.send(record)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
                 self.is_lost = True
                 return
-            del self._unsent[0]
+            if sent < len(record):
+                self._unsent[0] = record[sent:]
+            else:
+                del self._unsent[0]
 
 
 def _be_nurse(sock: socket.socket, parents_end: socket.socket, raise_child: RaiseChild, parent: int) -> None:
@@ -181,9 +197,6 @@ def _be_nurse(sock: socket.socket, parents_end: socket.socket, raise_child: Rais
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     parents_end.close()
     die_with_parent(parent)
-    # What exists now is shared by all children; a garbage collection in one must not copy the pages.
-    gc.collect()
-    gc.freeze()
     _Nurse(sock, raise_child).run()
 
 
@@ -225,6 +238,8 @@ class _Nurse:
         kind, first, second = _RECORD.unpack(record)
         if kind == _SPAWN:
             self._spawn(first)
+        elif kind == _LOAD:
+            _load(json.loads(self._sock.recv(first, socket.MSG_WAITALL)), reload=bool(second))
         else:
             self._signal(first, second)
         return True
@@ -284,6 +299,17 @@ class _Nurse:
 
     def _tell(self, kind: bytes, first: int, second: int) -> None:
         self._sock.sendall(_RECORD.pack(kind, first, second))
+
+
+def _load(modules: Sequence[str], *, reload: bool) -> None:
+    """Import the modules here, so that the children have them; one that fails is told of and left out."""
+    for name in modules:
+        try:
+            load_module(name, again=reload)
+        except BaseException as error:  # whatever a user's module raises must not end the nursery
+            log_lines.module_not_loaded(name, repr(error))
+    gc.collect()
+    gc.freeze()
 
 
 def _wake_up(signum: int, frame: object) -> None:

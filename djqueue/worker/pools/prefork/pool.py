@@ -49,6 +49,8 @@ LAST_MOMENTS = 2.0
 class PreforkPool(Pool):
     """A pool of child processes. The thread that calls `start` must live as long as the pool."""
 
+    runs_here = False
+
     def __init__(
         self,
         *,
@@ -65,7 +67,7 @@ class PreforkPool(Pool):
         upbringing = Upbringing(board, worker, perform, max_tasks_per_child, max_memory_per_child)
         self._nursery = Nursery(upbringing.raise_child)
         self._warden = Warden(board, self._nursery)
-        self._vacancies = Vacancies()
+        self._vacancies = Vacancies(board.slots)
         self._children: dict[int, ChildSlot] = {}  # by process number
         self._waiting: deque[Job] = deque()  # submitted, and in no child's hands yet
         self._pace = pacing.Pace()
@@ -82,8 +84,7 @@ class PreforkPool(Pool):
         self._selector.register(self._nursery, selectors.EVENT_READ, self._hear_nursery)
         self._is_running = True
         atexit.register(self.close)
-        for slot in range(self.size):
-            self._vacancies.open(slot)
+        self._vacancies.want(self.size, ())
         self._fill_vacancies(time.monotonic())
 
     def open(self, watch: Watch, unwatch: Callable[[Any], None], wake: Callable[[], None]) -> None:
@@ -111,6 +112,34 @@ class PreforkPool(Pool):
             child.line.close()
         self._children.clear()
         self._selector.close()
+
+    # -- size ----------------------------------------------------------------------------------------
+
+    def grow(self, by: int) -> None:
+        """Fork more children."""
+        self._vacancies.want(by, (child.slot for child in self._children.values()))
+        self.size += by
+        self._fill_vacancies(time.monotonic())
+
+    def shrink(self, by: int) -> None:
+        """Dismiss children: those that are not up yet, then idle ones, then those that run something."""
+        if by > self.size:
+            raise ValueError(f"The pool has {self.size} children; it cannot shrink by {by}.")
+        owners = {child.slot: child for child in self._children.values() if not child.is_replaced}
+        slots = sorted(self._vacancies.wanted, key=lambda slot: (*_use_of(owners.get(slot)), -slot))
+        for slot in slots[:by]:
+            self._vacancies.unwant(slot)
+            if slot in owners:
+                self._dismiss(owners[slot])
+        self.size -= by
+
+    def restart(self, modules: Sequence[str] = (), *, reload: bool = False) -> None:
+        """Dismiss all children; the nursery imports the modules before it forks others in their place."""
+        if modules:
+            self._nursery.load(modules, reload=reload)
+        self._vacancies.recall()
+        for child in self._children.values():
+            self._dismiss(child)
 
     # -- jobs in, reports out ------------------------------------------------------------------------
 
@@ -200,6 +229,15 @@ class PreforkPool(Pool):
 
     # -- inside --------------------------------------------------------------------------------------
 
+    def _dismiss(self, child: ChildSlot) -> None:
+        """Let the child end after what it runs; what it has not started comes back."""
+        if child.is_dismissed:
+            return
+        child.is_dismissed = True
+        if child.held:
+            self._warden.ask_back(child, None, time.monotonic())
+        child.line.send((frames.STOP,))
+
     def _deal(self) -> None:
         for child, jobs in deal(self._waiting, self._children.values(), time.monotonic()):
             child.line.send(as_frame(jobs))
@@ -235,9 +273,11 @@ class PreforkPool(Pool):
         for news in self._nursery.news():
             if isinstance(news, Born):
                 line = Line(news.sock, self._selector, partial(self._hear, news.pid))
-                self._children[news.pid] = ChildSlot(news.slot, news.pid, line, self._may_run)
+                child = self._children[news.pid] = ChildSlot(news.slot, news.pid, line, self._may_run)
                 if not self._is_running:
                     line.send((frames.STOP,))
+                elif not self._vacancies.filled(news.slot):  # the pool has shrunk meanwhile
+                    self._dismiss(child)
             elif isinstance(news, NotBorn):
                 pause = self._vacancies.open_later(news.slot, time.monotonic())
                 log_lines.child_not_made(news.why, pause)
@@ -335,6 +375,11 @@ class PreforkPool(Pool):
             self._vacancies.open(child.slot)
         else:
             self._vacancies.open_later(child.slot, time.monotonic())
+
+
+def _use_of(child: ChildSlot | None) -> tuple[bool, bool]:
+    """Return what makes a child worth keeping: it is up, and it has something to do."""
+    return (False, False) if child is None else (child.is_ready, bool(child.held))
 
 
 def _cause(child: ChildSlot, status: int) -> str:

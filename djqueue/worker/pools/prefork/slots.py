@@ -136,6 +136,7 @@ class ChildSlot:
         self.may_run = may_run  # how many more jobs it may be given, None for any number
         self.is_ready = False  # it said hello
         self.is_late = False  # it took so long that the log was told
+        self.is_dismissed = False  # it was told to end after what it runs
         self.is_leaving = False  # it runs nothing more
         self.is_replaced = False  # its slot was given to another
         self.stuck_on = 0  # number of a job that takes longer than it should
@@ -152,7 +153,11 @@ class ChildSlot:
     @property
     def takes_jobs(self) -> bool:
         """It is up, and not on its way out."""
-        return self.is_ready and not self.is_leaving and not self.executed and self.line.is_open
+        return (
+            self.is_ready
+            and not (self.is_dismissed or self.is_leaving or self.executed)
+            and self.line.is_open
+        )
 
     @property
     def is_stuck(self) -> bool:
