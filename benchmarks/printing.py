@@ -16,6 +16,12 @@ QUESTIONS = {
     "p99": ("round trip, 99th percentile", "ms"),
     "memory": ("idle worker, whole tree (PSS)", "MB"),
     "first": ("start to first result", "s"),
+    "group_sent": ("sending a group of 1,000", "s"),
+    "group": ("a group of 1,000, until its results are read", "s"),
+    "chord_sent": ("sending a chord of 1,000", "s"),
+    "chord": ("a chord of 1,000, until its body's result is read", "s"),
+    "chain_sent": ("sending a chain of 200", "s"),
+    "chain": ("a chain of 200, until its result is read", "s"),
 }
 
 
@@ -41,8 +47,9 @@ def _cell(figures: Figures, question: str) -> str:
     values, median = figures.rounds.get(question), figures.median(question)
     if not values or median is None:
         return "–"
-    return f"{_number(median)} ({_number(min(values))} – {_number(max(values))})"
+    return f"{number(median)} ({number(min(values))} – {number(max(values))})"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Return the number with as many digits as mean something."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""One round of one contender: a fresh directory, a fresh server, and every question answered once.
+"""One round of one contender: every question answered once, in a room of its own.
 
 A contender comes in, figures leave. Sending is timed inside the contender's own process, everything else
 from outside, by counting what is done.
@@ -7,27 +7,19 @@ from outside, by counting what is done.
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from benchmarks.lineup import CONTENDERS, Server
-from benchmarks.processes import redis_server, running, tree_pss
+from benchmarks.processes import tree_pss
+from benchmarks.rooms import Room, Workers
 
 #: a contender that needs longer is broken, seconds
 LONGEST_DRAIN = 180
-#: how often what is done is counted, seconds
-LOOK_EVERY = 0.02
 ROUND_TRIPS = 200
-
-Workers = Sequence[subprocess.Popen[bytes]]
+#: how many tasks are in each
+WORKFLOWS = {"group": 1000, "chord": 1000, "chain": 200}
 
 
 @dataclass
@@ -47,118 +39,59 @@ class Figures:
         return statistics.median(values) if values else None
 
 
-class Round:
-    """One contender, one fresh directory. A context manager."""
-
-    def __init__(self, name: str, tasks: int) -> None:
-        self._name = name
-        self._tasks = tasks
-        self._contender = CONTENDERS[name]
-        self._rooms = ExitStack()
-
-    def __enter__(self) -> Round:
-        directory = Path(self._rooms.enter_context(tempfile.TemporaryDirectory(prefix="djqueue-bench-")))
-        self._environment = {
-            **os.environ,
-            "BENCH_DIR": str(directory),
-            "BENCH_CONTENDER": self._contender.project,
-            "DJANGO_SETTINGS_MODULE": "benchmarks.project",
-            "PYTHONWARNINGS": "ignore",
-        }
-        port = None
-        if self._contender.group == "redis":
-            port = self._rooms.enter_context(redis_server(directory))
-            self._environment["BENCH_REDIS"] = f"redis://127.0.0.1:{port}"
-        self._server = Server(directory, port)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._rooms.close()
-
-    def measure(self, figures: Figures) -> None:
-        """Answer every question once."""
-        self._verb("prepare")
-        total = self._tasks
-        if seconds := self._seconds("send", total):
-            figures.add("send", total / seconds)
-        in_bulk = self._tasks * 2
-        if seconds := self._seconds("send-bulk", in_bulk):
-            figures.add("bulk", in_bulk / seconds)
-            total += in_bulk
-        with self._worker() as workers:
-            figures.add("drain", self._drain(workers, total, self._done))
-            time.sleep(1.0)  # let it become idle: measured below
-            figures.add("memory", tree_pss([worker.pid for worker in workers]))
-            trips = sorted(json.loads(self._verb("round-trips", ROUND_TRIPS)))
-            figures.add("p50", trips[len(trips) // 2] * 1000)
-            figures.add("p99", trips[int(len(trips) * 0.99)] * 1000)
-        figures.add("drain_ignored", self._drain_ignored())
-        figures.add("first", self._first_result())
-
-    def _drain(self, workers: Workers, total: int, done: Callable[[], int]) -> float:
-        """Return tasks/s between the first tenth and the end, so that start-up does not count."""
-        begun, begun_at = 0, 0.0
-        deadline = time.monotonic() + LONGEST_DRAIN
-        while time.monotonic() < deadline and self._are_alive(workers):
-            so_far, now = done(), time.monotonic()
-            if not begun and so_far >= total // 10:
-                begun, begun_at = so_far, now
-            if so_far >= total:
-                return (so_far - begun) / max(now - begun_at, 1e-6) if so_far > begun else float("nan")
-            time.sleep(LOOK_EVERY)
-        raise RuntimeError(
-            f"{self._name} did not finish {total} tasks in {LONGEST_DRAIN} s: {done()} are done"
-        )
-
-    def _are_alive(self, workers: Workers) -> bool:
-        """Return True.
-
-        Raises:
-            RuntimeError: a worker has ended by itself.
-        """
-        if any(worker.poll() is not None for worker in workers):
-            log = (self._server.directory / "worker.log").read_text(errors="replace")
-            raise RuntimeError(f"A worker of {self._name} ended by itself:\n{log[-4000:]}")
-        return True
-
-    def _drain_ignored(self) -> float | None:
-        """Return tasks/s when nobody wants the results; None when the contender always keeps them."""
-        left = self._contender.left
-        total = self._tasks * 2
-        if left is None or not self._seconds("send-ignored", total):
-            return None
-        with self._worker() as workers:
-            return self._drain(workers, total, lambda: total - left(self._server))
-
-    def _first_result(self) -> float:
-        before = self._done()
-        self._verb("send", 1)
-        start = time.monotonic()
-        with self._worker() as workers:
-            while self._done() == before and self._are_alive(workers):
-                time.sleep(0.01)
-            return time.monotonic() - start
-
-    def _done(self) -> int:
-        return self._contender.done(self._server)
-
-    def _seconds(self, verb: str, count: int) -> float | None:
-        """Return what the contender says the verb took; None: it cannot do it."""
-        return json.loads(self._verb(verb, count))
-
-    def _verb(self, *words: object) -> str:
-        command = [*_resolved(self._contender.verbs), *map(str, words)]
-        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")
-        return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
-
-    def _worker(self) -> AbstractContextManager[Workers]:
-        one = self._contender
-        return running(
-            _resolved(one.worker), self._environment, self._server.directory / "worker.log", one.copies
-        )
+def measure(room: Room, tasks: int, figures: Figures) -> None:
+    """Answer every question once."""
+    total = tasks
+    if seconds := room.seconds("send", total):
+        figures.add("send", total / seconds)
+    in_bulk = tasks * 2
+    if seconds := room.seconds("send-bulk", in_bulk):
+        figures.add("bulk", in_bulk / seconds)
+        total += in_bulk
+    with room.worker() as workers:
+        figures.add("drain", _rate(room, workers, total, room.done))
+        time.sleep(1.0)  # let it become idle: measured below
+        figures.add("memory", tree_pss([worker.pid for worker in workers]))
+        trips = sorted(json.loads(room.verb("round-trips", ROUND_TRIPS)))
+        figures.add("p50", trips[len(trips) // 2] * 1000)
+        figures.add("p99", trips[int(len(trips) * 0.99)] * 1000)
+    figures.add("drain_ignored", _rate_ignored(room, tasks * 2))
+    figures.add("first", _first_result(room))
+    for workflow, count in WORKFLOWS.items():
+        _run_workflow(room, figures, workflow, count)
 
 
-def _resolved(command: tuple[str, ...]) -> list[str]:
-    return [word.format(python=sys.executable) for word in command]
+def _run_workflow(room: Room, figures: Figures, workflow: str, count: int) -> None:
+    with room.worker() as workers:
+        seconds = json.loads(room.verb(workflow, count))
+        room.are_alive(workers)
+    if seconds is not None:
+        sending, whole = seconds
+        figures.add(f"{workflow}_sent", sending)
+        figures.add(workflow, whole)
+
+
+def _rate(room: Room, workers: Workers, total: int, done: Callable[[], int]) -> float:
+    """Return tasks/s between the first tenth and the end, so that start-up does not count."""
+    begun, begun_at = room.counted(workers, max(total // 10, 1), done, LONGEST_DRAIN)
+    ended, ended_at = room.counted(workers, total, done, LONGEST_DRAIN)
+    return (ended - begun) / max(ended_at - begun_at, 1e-6) if ended > begun else float("nan")
+
+
+def _rate_ignored(room: Room, total: int) -> float | None:
+    """Return tasks/s when nobody wants the results; None when the contender always keeps them."""
+    left = room.contender.left
+    if left is None or not room.seconds("send-ignored", total):
+        return None
+    with room.worker() as workers:
+        return _rate(room, workers, total, lambda: total - left(room.server))
+
+
+def _first_result(room: Room) -> float:
+    before = room.done()
+    room.verb("send", 1)
+    start = time.monotonic()
+    with room.worker() as workers:
+        while room.done() == before and room.are_alive(workers):
+            time.sleep(0.01)
+        return time.monotonic() - start

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from benchmarks.lineup import CONTENDERS, GROUPS
 from benchmarks.printing import table
-from benchmarks.rounds import Figures, Round
+from benchmarks.rooms import Room
+from benchmarks.rounds import Figures, measure
 
 
 def measured(names: Sequence[str], rounds: int, tasks: int) -> dict[str, Figures]:
@@ -22,8 +23,8 @@ def measured(names: Sequence[str], rounds: int, tasks: int) -> dict[str, Figures
     for number in range(rounds):
         for name, gathered in figures.items():  # in turn, so that the machine's moods hit everybody
             print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr)
-            with Round(name, tasks) as one:
-                one.measure(gathered)
+            with Room(name) as room:
+                measure(room, tasks, gathered)
     return figures
 
 

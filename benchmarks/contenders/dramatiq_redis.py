@@ -1,6 +1,7 @@
-"""dramatiq on Redis, with its Results middleware: two processes of eight threads, as is its default here.
+"""dramatiq on Redis or RabbitMQ, with its Results middleware: two processes of eight threads, its default.
 
-It runs without Django, which flatters its memory and its start.
+On RabbitMQ it waits for confirms, as djqueue does. It runs without Django, which flatters its memory and its
+start.
 """
 
 from __future__ import annotations
@@ -9,15 +10,20 @@ import os
 from typing import Any
 
 import dramatiq
+from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
 
 from benchmarks.contenders.verbs import Verbs
-from benchmarks.lineup import BROKER_DB, RESULT_DB
+from benchmarks.numbers import BROKER_DB, RESULT_DB
 
 REDIS = os.environ["BENCH_REDIS"]
-broker = RedisBroker(url=f"{REDIS}/{BROKER_DB}")
+broker: dramatiq.Broker = (
+    RabbitmqBroker(url=os.environ["BENCH_RABBIT"], confirm_delivery=True)
+    if "BENCH_RABBIT" in os.environ
+    else RedisBroker(url=f"{REDIS}/{BROKER_DB}")
+)
 broker.add_middleware(Results(backend=RedisBackend(url=f"{REDIS}/{RESULT_DB}")))
 dramatiq.set_broker(broker)
 

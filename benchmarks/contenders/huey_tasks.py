@@ -9,7 +9,7 @@ import os
 
 from huey import RedisHuey  # type: ignore[import-untyped]
 
-from benchmarks.lineup import BROKER_DB
+from benchmarks.numbers import BROKER_DB
 
 huey = RedisHuey("bench", url=f"{os.environ['BENCH_REDIS']}/{BROKER_DB}")
 
