@@ -1,7 +1,8 @@
 """Stock Celery and djqueue on one queue while workers are killed and frozen: nothing is lost.
 
 A stock client sends; one stock worker and two of djqueue share the queue. Ours are killed with SIGKILL and
-stopped for longer than a lease, again and again; the ledger says what was run, and how often.
+stopped for longer than a lease, again and again; the ledger says what was run, and how often. Over Redis, and
+over RabbitMQ.
 """
 
 from __future__ import annotations
@@ -96,6 +97,32 @@ def test_a_mixed_fleet_loses_nothing_when_workers_are_killed_and_frozen(
     assert findings.unexpected == []
     assert findings.duplicates <= CHILDREN * (kills + freezes)
     assert hosts_of(fleet, ends(ledger)) == {"stock", "one", "two"}, "all three took part"
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.django_db(transaction=True)  # our workers on RabbitMQ look for revocations there
+def test_a_mixed_fleet_on_rabbitmq_loses_nothing_when_ours_are_killed(
+    redis_server: Server, amqp_server: Server, tmp_path: Path
+) -> None:
+    ledger = Ledger(tmp_path / "ledger")
+    kills, portion = 3, 100
+    with at_sea(redis_server.url, tmp_path, amqp_server.vhost("mixed")) as fleet:
+        producer = stock.client(fleet.broker, **fleet.stock_settings)
+        fleet.celery(queue=QUEUE)
+        workers = {name: fleet.djqueue(queue=QUEUE, name=name) for name in ("one", "two")}
+        for sent, name in zip(range(portion, (kills + 1) * portion, portion), itertools.cycle(workers)):
+            send(producer, ledger, portion, 0.02)
+            wait_until(lambda sent=sent: len(ends(ledger)) >= sent - portion // 2, WAIT, "some tasks to end")
+            ledger.note(ledgers.FAULT)
+            workers[name].kill()
+            workers[name] = fleet.djqueue(queue=QUEUE, name=name)
+        wait_until(lambda: len(ends(ledger)) >= kills * portion, WAIT, "all tasks to end")
+        kombu.pools.reset()
+        producer.close()
+        findings = check(ledger)
+        assert (findings.accepted, findings.lost, findings.unexpected) == (kills * portion, [], [])
+        assert findings.duplicates <= CHILDREN * kills
+        assert hosts_of(fleet, ends(ledger)) == {"stock", "one", "two"}, "all three took part"
 
 
 def consumers_of(server: redis.Redis, worker: Command) -> set[bytes]:

@@ -6,26 +6,32 @@ one short line in the log, and its id, where it can be read, gets the state FAIL
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import random
+import re
 import uuid
 import zlib
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
 from tests.support.fleet import OURS, Fleet, at_sea
+from tests.support.ledger import ENDED, STARTED, Ledger
 from tests.support.processes import Command
 from tests.support.servers import Server
 from tests.support.waiting import wait_until
 from tests.wire.messages import LEFT_OUT, base64_of, envelope, push, task
 
-WAIT = 5.0
+WAIT = 10.0
+NAMES = "tests.project.tasks."
 LONGEST_LINE = 2048
 
 Make = Callable[[str], bytes]
@@ -150,7 +156,8 @@ def fleet(
 
 @pytest.fixture(scope="module")
 def worker(fleet: Fleet) -> Command:
-    return fleet.djqueue()
+    """Return a worker that puts unknown tasks aside at once; test_unknown_tasks.py has the others."""
+    return fleet.djqueue(TASK_UNKNOWN_REQUEUES=0)
 
 
 @pytest.fixture
@@ -234,15 +241,96 @@ def mutated(raw: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
-def test_thousands_of_mutilated_messages_do_not_stop_the_worker(server: redis.Redis, worker: Command) -> None:
+#: what the log says of a message that was dealt with; each says one of them
+DEALT_WITH = re.compile(r"djq\.dead reason=(?!rejected)|\] received$|\] revoked: ", re.MULTILINE)
+
+
+def test_thousands_of_mutilated_messages_do_not_stop_the_worker_and_none_is_lost(
+    server: redis.Redis, worker: Command
+) -> None:
+    """Promise M29; 20 is the seed that is kept."""
     chance = random.Random(20)
     kinds = [
         task("0" * 36),
-        task("0" * 36, body=embed(chain=[{"task": "x"}])),
+        task("0" * 36, body=embed(callbacks=None, errbacks=None, chain=None, chord=None)),
         envelope({}, {"task": "t", "id": "i"}),
+        task("0" * 36, headers={"eta": None, "expires": None, "retries": 0, "timelimit": [None, None]}),
     ]
-    push(server, OURS, *(mutated(chance.choice(kinds), chance) for _ in range(3_000)))
-    wait_until(lambda: server.llen(OURS) == 0, 30, "all of them to be read")
+    for _ in range(20):
+        read = len(worker.log())
+        push(server, OURS, *(mutated(chance.choice(kinds), chance) for _ in range(1_000)))
+        wait_until(lambda: server.llen(OURS) == 0, 60, "all of them to be read")
+        wait_until(lambda: server.hlen("unacked") == 0, 60, "all of them to be settled")
+        later = server.zcard(f"djq:delayed:{OURS}")
+        said = wait_until(
+            lambda read=read, later=later: (
+                len(found := DEALT_WITH.findall(worker.log()[read:])) + later >= 1_000 and found
+            ),
+            WAIT,
+            "the log to tell of all of them",
+        )
+        assert len(said) + later == 1_000
+        assert max(len(line.encode()) for line in worker.log()[read:].splitlines()) <= LONGEST_LINE
+        server.delete(f"djq:delayed:{OURS}")
     run_a_good_one(server)
-    wait_until(lambda: server.hlen("unacked") == 0, 30, "all of them to be settled")
     assert worker.exit_status is None
+
+
+def peak(pid: int) -> int:
+    """Return the most memory that a process has held since `forget_peaks`, KiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0])
+
+
+def forget_peak(pid: int) -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+HUGE = b'[["' + b" " * 400_000_000 + b'"], {}, {}]'
+#: what is to fill the memory of whoever opens it
+BOMBS: dict[str, Callable[[str], bytes]] = {
+    "zlib": compressed(GZIP, zlib.compress(HUGE, 9)),
+    "gzip": compressed(GZIP, gzip.compress(HUGE, 9)),
+    "bzip2": compressed("application/x-bz2", bz2.compress(HUGE)),
+    "lzma": compressed("application/x-lzma", lzma.compress(HUGE, preset=6)),
+    "levels": lambda i: task(i, encoded=base64_of(f"[{DEEP}, {{}}, {{}}]")),
+    "an id of 2 MB": lambda i: task(i + "x" * 2_000_000, properties={"correlation_id": i}),
+    "many keys twice": lambda i: task(i).replace(b'"headers": {', b'"headers": {' + b'"x": 1, ' * 200_000),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_bomb_takes_little_memory(server: redis.Redis, worker: Command, bomb: str) -> None:
+    """Promise M31: at most 32 MB more, in the main process and in the children."""
+    run_a_good_one(server)
+    processes = [worker.pid, *worker.descendants()]
+    before = {}
+    for pid in processes:
+        forget_peak(pid)
+        before[pid] = peak(pid)
+    for _ in range(4):
+        push(server, OURS, BOMBS[bomb](str(uuid.uuid4())))
+        wait_until(lambda: server.llen(OURS) == 0 and server.hlen("unacked") == 0, 30, "it to be settled")
+    assert set(worker.descendants()) >= set(processes[1:]), "none of them had to be replaced"
+    grown = {pid: peak(pid) - before[pid] for pid in processes}
+    assert max(grown.values()) <= 32 * 1024, grown
+    run_a_good_one(server)
+
+
+def test_a_poisonous_task_among_a_thousand_good_ones_is_put_aside_and_harms_none(
+    server: redis.Redis, worker: Command, tmp_path: Path
+) -> None:
+    """Promise M33."""
+    died, done = tmp_path / "died", tmp_path / "done"
+    poison = str(uuid.uuid4())
+    good = [str(uuid.uuid4()) for _ in range(1_000)]
+    messages = [task(i, headers={"task": f"{NAMES}record"}, body=[[str(done)], {}, {}]) for i in good]
+    messages.insert(500, task(poison, headers={"task": f"{NAMES}die"}, body=[[str(died), 1_000], {}, {}]))
+    read = len(worker.log())
+    push(server, OURS, *messages)
+    wait_until(lambda: result_of(server, poison).get("status") == "FAILURE", 60, "the poison to be put aside")
+    assert Ledger(died).ids(STARTED) == [poison] * 5
+    assert all(result_of(server, i).get("status") == "SUCCESS" for i in good)
+    assert sorted(Ledger(done).ids(ENDED)) == sorted(good)
+    assert worker.log()[read:].count("djq.dead reason=max_deliveries") == 1
+    run_a_good_one(server)

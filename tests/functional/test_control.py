@@ -31,7 +31,6 @@ ADD = "tests.project.tasks.add"
 def start(processes: Processes, name: str = "one", *flags: str, **settings: Any) -> Command:
     worker = processes.start("runworker", "-c", "2", "-n", f"{name}@test", *flags, settings=settings)
     worker.wait_for_line("djq.worker.ready")
-    wait_until(lambda: control.ping([f"{name}@test"], timeout=1), WAIT, "the worker to hear remote control")
     return worker
 
 

@@ -53,6 +53,15 @@ def test_the_demo_runs_over_redis(tmp_path: Path, redis_server: Server) -> None:
 
 
 @pytest.mark.timeout(120)
+def test_the_demo_runs_over_rabbitmq(tmp_path: Path, amqp_server: Server) -> None:
+    url = amqp_server.vhost("demo")
+    done = manage(tmp_path, "demo", "--files", "40", "--logs", str(tmp_path), DJQUEUE_BROKER_URL=url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Everything worked" in done.stdout
+    assert "amqp://guest:**@" in (tmp_path / "runworker.log").read_text()
+
+
+@pytest.mark.timeout(120)
 def test_the_demo_fails_when_its_worker_does_and_shows_why(tmp_path: Path) -> None:
     done = manage(tmp_path, "demo", "--files", "1", "--logs", str(tmp_path), DJQUEUE_WORKER_POOL="bathtub")
     assert done.returncode == 1

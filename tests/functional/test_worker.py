@@ -5,6 +5,7 @@ Each test starts the command, sends through the public names, and waits for resu
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import signal
@@ -49,6 +50,7 @@ def test_a_task_runs_in_every_pool_and_its_result_comes_back(processes: Processe
     described = tasks.describe.delay().get(timeout=WAIT)
     assert described["hostname"].startswith("celery@")
     assert (described["pid"] == worker.pid) == (pool != "prefork")
+    assert described["collected"] == list(gc.get_threshold())  # as anywhere else: tasks may make much garbage
     assert worker.terminate() == 0
 
 

@@ -3,6 +3,8 @@
 The databases live in the directory named by `DJQUEUE_TEST_DIR`, or in a fresh temporary one; the worker and
 beat processes that tests start are given the same directory. `DJQUEUE_TEST_SETTINGS` may hold a JSON object
 that is merged into `DJQUEUE`, so that a test can run a process with settings of its own.
+`DJQUEUE_TEST_DATABASE` may hold the URL of a server's database, which then is the default one, and
+`DJQUEUE_TEST_DIRECT` another URL of the same, past a pooler.
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import environ
+import pymysql
 
 DIRECTORY = Path(os.environ.get("DJQUEUE_TEST_DIR") or tempfile.mkdtemp(prefix="djqueue-tests-"))
 
@@ -25,6 +30,15 @@ def sqlite(name: str) -> dict[str, Any]:
         "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20},
         "TEST": {"NAME": path},
     }
+
+
+def on_server(url: str) -> dict[str, Any]:
+    """Return the database at the URL, on a PostgreSQL or MySQL server."""
+    if url.startswith("mysql:"):
+        # Django asks for mysqlclient, which has to be compiled; this one is good enough for tests.
+        pymysql.version_info = (2, 2, 1, "final", 0)
+        pymysql.install_as_MySQLdb()
+    return dict(environ.Env.db_url_config(url))
 
 
 SECRET_KEY = "a secret of the tests only"
@@ -76,5 +90,18 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 DATABASES = {"default": sqlite("default"), "other": sqlite("other")}
+if os.environ.get("DJQUEUE_TEST_DATABASE"):
+    DATABASES["default"] = on_server(os.environ["DJQUEUE_TEST_DATABASE"])
+if os.environ.get("DJQUEUE_TEST_DIRECT"):
+    DATABASES["direct"] = {**on_server(os.environ["DJQUEUE_TEST_DIRECT"]), "TEST": {"MIRROR": "default"}}
+
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    # One that processes share; nobody connects unless a test uses it.
+    "shared": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": os.environ.get("DJQUEUE_TEST_REDIS_URL", "redis://127.0.0.1:6379/0"),
+    },
+}
 
 DJQUEUE: dict[str, Any] = json.loads(os.environ.get("DJQUEUE_TEST_SETTINGS", "{}"))

@@ -6,15 +6,20 @@ Those that crash tests use write to the ledger, so that what happened is known w
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import signal
 import time
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
+from django.db import IntegrityError, connection, transaction
 
-from djqueue import shared_task
+from djqueue import Task, shared_task
 from tests.support.ledger import ENDED, STARTED, Ledger
 
 
@@ -26,6 +31,12 @@ class Expected(Exception):
 def add(x: int, y: int) -> int:
     """Return the sum."""
     return x + y
+
+
+@shared_task
+def total(numbers: list[int]) -> int:
+    """Return the sum of all."""
+    return sum(numbers)
 
 
 @shared_task
@@ -68,6 +79,7 @@ def describe(self: Any, *args: Any) -> dict[str, Any]:
         "parent_id": request.parent_id,
         "headers": request.headers,
         "pid": os.getpid(),
+        "collected": gc.get_threshold(),
     }
 
 
@@ -150,6 +162,86 @@ def die_with_worker(self: Any, path: str, worker: int) -> int:
     return ledger.ids(STARTED).count(self.request.id)
 
 
+@shared_task(bind=True)
+def hog(self: Any, path: str, seconds: float, *, in_c: bool = False) -> None:
+    """Keep the interpreter busy, noting start and end; `in_c`: let no other thread run meanwhile."""
+    ledger = Ledger(path)
+    ledger.note(STARTED, self.request.id, self.request.starts)
+    if in_c:
+        ctypes.PyDLL(None).usleep(round(seconds * 1_000_000))  # with the interpreter's lock held
+    else:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            sum(range(10_000))
+    ledger.note(ENDED, self.request.id, self.request.starts)
+
+
+class KilledAtItsEnd(Task[..., Any]):
+    """A task that is killed when its result is encoded and nothing is committed yet, if it says so."""
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        """Be killed, if that was asked for."""
+        if retval == "killed at its end":
+            kill(args[2])
+
+
+@shared_task(bind=True, ack="transactional", base=KilledAtItsEnd)
+def write_once(self: Any, path: str, point: str = "", whom: str = "child") -> str:
+    """Write a row; at the first start be killed before that, after it, at the end, or after the commit."""
+    ledger = Ledger(path)
+    ledger.note(STARTED, self.request.id, self.request.starts)
+    is_first = ledger.ids(STARTED).count(self.request.id) == 1
+    if is_first and point == "before":
+        kill(whom)
+    Group.objects.create(name=f"{self.request.id} {uuid4()}")
+    if is_first and point == "written":
+        kill(whom)
+    if is_first and point == "committed":
+        transaction.on_commit(lambda: kill(whom))
+    return "killed at its end" if is_first and point == "ending" else "written"
+
+
+@shared_task(bind=True, ack="transactional")
+def write_and(self: Any, what: str) -> None:
+    """Write a row; then fail, break a constraint, or swallow an error of the database."""
+    Group.objects.create(name=f"{self.request.id} {uuid4()}")
+    if what == "fail":
+        raise Expected(what)
+    if what == "swallow":
+        try:
+            Group.objects.create(name=Group.objects.latest("id").name)
+        except IntegrityError:
+            return
+
+
+@shared_task
+def end_own_session() -> int:
+    """Have the server end this task's session in the middle of a transaction, and go on writing."""
+    with transaction.atomic():
+        Group.objects.create(name=str(uuid4()))
+        with connection.cursor() as cursor:
+            if connection.vendor == "mysql":
+                cursor.execute("SELECT CONNECTION_ID()")
+                cursor.execute(f"KILL {cursor.fetchone()[0]}")
+            else:
+                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        return Group.objects.count()
+
+
+@shared_task
+def count_groups() -> int:
+    """Return how many rows there are."""
+    return Group.objects.count()
+
+
+def kill(whom: str) -> None:
+    """Kill this child, or its whole worker by way of the main process, and wait for the end."""
+    nursery = os.getppid()
+    main = int(Path(f"/proc/{nursery}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(os.getpid() if whom == "child" else main, signal.SIGKILL)
+    time.sleep(60)
+
+
 @shared_task(rate_limit="5/s")
 def now_and_then() -> float:
     """Return when it ran."""
@@ -159,6 +251,12 @@ def now_and_then() -> float:
 @shared_task
 def leave(status: int) -> None:
     """End the own process with an exit status, as a crashing C library might."""
+    os._exit(status)
+
+
+@shared_task(acks_late=False)
+def leave_early(status: int) -> None:
+    """Do as `leave` does, acknowledged before it starts."""
     os._exit(status)
 
 

@@ -14,22 +14,66 @@ from djqueue.core.messages import Outgoing
 from djqueue.messaging import brokers, publisher
 from djqueue.messaging.delivery import Delivery
 from djqueue.result import backends
+from djqueue.result.chords import ChordCount, ChordOpening, ChordPart
 from djqueue.result.contract import ResultBackend
 from djqueue.result.documents import Document
 from djqueue.tasks.execution import perform
 from djqueue.tasks.outcome import Outcome
+from djqueue.worker.settlement import Settler
 
 NODE = "worker@test"
 STORE = "tests.support.in_process.DictStore"
 
 
 class DictStore(ResultBackend):
-    """Keeps documents in a dictionary."""
+    """Keeps documents in a dictionary; chords as well, unless a test lets it be asked again and again."""
+
+    counts_chords = True
 
     def __init__(self, url: str = "", **options: Any) -> None:
         super().__init__(url, **options)
         self.documents: dict[str, Document] = {}
+        self.groups: dict[str, Any] = {}
+        self.openings: dict[str, ChordOpening] = {}
+        self.added: dict[str, set[str]] = {}
+        self.parts: dict[str, dict[str, ChordPart]] = {}
         self.was_forked = self.was_closed = False
+
+    def save_group(self, group_id: str, members: Any) -> None:
+        """Keep the group."""
+        self.groups[group_id] = members
+
+    def restore_group(self, group_id: str) -> Any:
+        """Return the group, or None."""
+        return self.groups.get(group_id)
+
+    def delete_group(self, group_id: str) -> None:
+        """Forget the group."""
+        self.groups.pop(group_id, None)
+
+    def open_chords(self, openings: Sequence[ChordOpening]) -> None:
+        """Keep what is to be known of them."""
+        for one in openings:
+            if one.added is None:
+                self.openings[one.group_id] = one
+            else:
+                self.added.setdefault(one.group_id, set()).add(one.added)
+
+    def count_parts(self, parts: Sequence[ChordPart]) -> list[ChordCount]:
+        """Keep them by their keys; return the chords that are complete."""
+        for part in parts:
+            self.parts.setdefault(part.group_id, {})[part.key] = part
+        return [
+            ChordCount(group_id, sorted(self.parts[group_id].values(), key=place_of), opening.members)
+            for group_id in {part.group_id: None for part in parts}
+            if (opening := self.openings.get(group_id))
+            and len(self.parts[group_id]) >= opening.size + len(self.added.get(group_id, ()))
+        ]
+
+    def close_chords(self, group_ids: Sequence[str]) -> None:
+        """Forget them."""
+        for group_id in group_ids:
+            del self.openings[group_id]
 
     def store_many(self, documents: Sequence[Document]) -> None:
         """Keep the documents that are not older than what is kept."""
@@ -90,11 +134,9 @@ class Inbox:
             report=self._report,
         )
         outcome = Outcome.unpack(outcome.pack())
-        documents = [outcome.document, *outcome.never_run]
-        backends.backend().store_many([document for document in documents if document is not None])
-        if outcome.follow_ups:
-            publisher.publish(outcome.follow_ups)
-        self._source.settle([delivery.ack()])
+        settler = Settler(self._source, backends.backend(), publisher.publish, lambda lost: None)
+        settler.add(delivery.ack(), outcome)
+        assert settler.settle(0.0), "the store or the broker raised"
         return outcome
 
     def run_all(self) -> list[Outcome]:
@@ -107,6 +149,11 @@ class Inbox:
     def _report(self, document: Document) -> None:
         self.reported.append(document)
         backends.backend().store_many([document])
+
+
+def place_of(part: ChordPart) -> float:
+    """Return where the part stands in its header."""
+    return float("inf") if part.index is None else part.index
 
 
 def rerun(outgoing: Outgoing) -> Outcome:

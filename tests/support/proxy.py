@@ -26,11 +26,17 @@ class Proxy:
         self.url = f"{parts.scheme}://127.0.0.1:{port}{parts.path}"
         self._hole = False
         self._refuses = False
-        self._after: bytes | None = None
+        self._after: list[bytes] = []
         self._links: list[tuple[socket.socket, socket.socket]] = []
         self._lock = threading.Lock()
         self._closed = False
         self._run(self._accept)
+
+    def turn_to(self, url: str) -> None:
+        """Close every connection, and lead new ones to another server."""
+        parts = urlsplit(url)
+        self._target = (parts.hostname or "127.0.0.1", parts.port or 0)
+        self.cut()
 
     def hole(self) -> None:
         """Throw away every byte, both ways, from now on; connections stay open."""
@@ -39,7 +45,7 @@ class Proxy:
     def heal(self) -> None:
         """Pass everything on again. What was thrown away does not come back."""
         self._hole = self._refuses = False
-        self._after = None
+        self._after = []
 
     def cut(self, *, refuse: bool = False) -> None:
         """Close every connection; `refuse`: and close new ones at once, until healed."""
@@ -51,14 +57,17 @@ class Proxy:
                 with suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
 
-    def lose_reply_to(self, words: bytes) -> None:
-        """Let the next request with `words` in it through, and cut the connection instead of the reply."""
-        self._after = words
+    def lose_reply_to(self, *words: bytes) -> None:
+        """Let the next request with these words in it through, and cut the connection instead of the reply.
+
+        When there are several, then the next after that with the second of them in it, and so on.
+        """
+        self._after = list(words)
 
     @property
     def has_lost_one(self) -> bool:
-        """Whether the request that `lose_reply_to` waits for has come by."""
-        return self._after is None
+        """Whether all the requests that `lose_reply_to` waits for have come by."""
+        return not self._after
 
     def close(self) -> None:
         """Stop, and close everything."""
@@ -88,8 +97,8 @@ class Proxy:
 
     def _requests(self, client: socket.socket, server: socket.socket, loses_reply: threading.Event) -> None:
         while (data := self._read(client)) is not None:
-            if self._after is not None and self._after in data:
-                self._after = None
+            if self._after and self._after[0] in data:
+                del self._after[0]
                 loses_reply.set()
             if data and not self._hole:
                 with suppress(OSError):

@@ -15,9 +15,8 @@ from factory.django import DjangoModelFactory
 
 from djqueue import states
 from djqueue.core.requests import attempt_number
-from djqueue.result.documents import Document
+from djqueue.result.documents import Document, fence
 from djqueue_results.models import TaskResult
-from djqueue_results.rows import fence
 
 
 def document(task_id: str = "", status: str = states.SUCCESS, **fields: Any) -> Document:

@@ -10,130 +10,21 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
-import tempfile
-import urllib.request
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar, NoReturn
+from typing import NoReturn
 
+import pymysql
 import pytest
 import redis
-from kombu.connection import Connection
 
-from tests.support import proctree
-from tests.support.waiting import wait_until
+from tests.support.private import PrivateServer, Server, free_port
+from tests.support.rabbit import LocalRabbit, PrivateRabbit
 
-
-class Server:
-    """A server that somebody else runs: it can be used, and left alone."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def kill(self) -> None:
-        """End it at once, as a crash would."""
-        self._only_private("killed")
-
-    def stop(self) -> None:
-        """Freeze it: connections stay open, nothing is answered."""
-        self._only_private("stopped")
-
-    def cont(self) -> None:
-        """Let a frozen server go on."""
-        self._only_private("continued")
-
-    def restart(self, *, keep_data: bool = True) -> None:
-        """Kill it if it still runs, and start it again at the same address."""
-        self._only_private("restarted")
-
-    def close(self) -> None:
-        """Leave nothing behind. May be called twice."""
-
-    def _only_private(self, what: str) -> None:
-        pytest.skip(f"{self.url} is not ours to be {what}; unset its variable to let tests start their own.")
-
-
-class PrivateServer(Server, ABC):
-    """A throw-away server in a directory and on a port of its own."""
-
-    #: the program looked for on PATH (and in `also_at`, where Debian hides some)
-    program: ClassVar[str]
-    also_at: ClassVar[tuple[str, ...]] = ()
-
-    def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix=f"djqueue-{self.program}-"))
-        self.port = free_port()
-        super().__init__(self.address())
-        self._process: subprocess.Popen[bytes] | None = None
-        self.restart()
-
-    @classmethod
-    def binary(cls) -> str | None:
-        """Return where the program is, or None."""
-        places = [*cls.also_at, os.environ.get("PATH", "")]
-        return next((found for place in places if (found := shutil.which(cls.program, path=place))), None)
-
-    @abstractmethod
-    def address(self) -> str:
-        """Return the URL clients use."""
-
-    @abstractmethod
-    def launch(self) -> subprocess.Popen[bytes]:
-        """Start the server in the foreground."""
-
-    @abstractmethod
-    def is_ours(self) -> bool:
-        """Tell whether it answers, and that it is this process that answers: ports get taken."""
-
-    def kill(self) -> None:
-        if self._process is not None:
-            proctree.signal_tree(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-    def stop(self) -> None:
-        assert self._process is not None
-        proctree.signal_tree(self._process.pid, signal.SIGSTOP)
-
-    def cont(self) -> None:
-        assert self._process is not None
-        proctree.signal_tree(self._process.pid, signal.SIGCONT)
-
-    def restart(self, *, keep_data: bool = True) -> None:
-        self.kill()
-        if not keep_data:
-            shutil.rmtree(self.directory)
-            self.directory.mkdir()
-        self._process = self.launch()
-        wait_until(self._answers, 60, f"for {self.program} to answer at {self.url}; see {self.directory}")
-
-    def close(self) -> None:
-        self.kill()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-    def _answers(self) -> bool:
-        if self._process is None or self._process.poll() is not None:
-            log = self.directory / "output.log"
-            raise AssertionError(f"{self.program} ended at once. It printed:\n{log.read_text()}")
-        return self.is_ours()
-
-    def _run(self, *command: str, user: str | None = None, **environment: str) -> subprocess.Popen[bytes]:
-        with (self.directory / "output.log").open("ab") as log:
-            return subprocess.Popen(
-                command,
-                cwd=self.directory,
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                user=user,
-            )
+__all__ = ["KINDS", "PrivateRabbit", "PrivateRedis", "Server", "free_port", "missing", "provide"]
 
 
 class PrivateRedis(PrivateServer):
@@ -152,6 +43,27 @@ class PrivateRedis(PrivateServer):
     def is_ours(self) -> bool:
         with suppress(redis.exceptions.ConnectionError), redis.Redis.from_url(self.url) as client:
             return bool(self._process and client.info("server")["process_id"] == self._process.pid)
+        return False
+
+
+class PrivateMemcached(PrivateServer):
+    """memcached that takes items as large as the tests make them."""
+
+    program = "memcached"
+
+    def address(self) -> str:
+        return f"cache+memcached://127.0.0.1:{self.port}/"
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        where = f"-p {self.port} -l 127.0.0.1 -U 0 -I 32m -m 128".split()
+        user = ["-u", "root"] if os.geteuid() == 0 else []
+        return self._run(str(self.binary()), *where, *user)
+
+    def is_ours(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as asking:
+            asking.sendall(b"stats\r\n")
+            said = asking.recv(4096)
+            return self._process is not None and f"STAT pid {self._process.pid}\r".encode() in said
         return False
 
 
@@ -185,51 +97,81 @@ class PrivatePostgres(PrivateServer):
             return mine and len(lines) > 7 and lines[7].strip() == "ready"
         return False
 
+    def standby(self) -> Standby:
+        """Return a standby without which nothing is committed from now on."""
+        return Standby(self)
 
-class PrivateRabbit(PrivateServer):
-    """A RabbitMQ node with a name, database and cookie of its own."""
+    def say(self, statement: str) -> None:
+        """Run a statement as its administrator."""
+        command = [str(Path(str(self.binary())).resolve().with_name("psql")), "-q", self.url, "-c", statement]
+        subprocess.run(command, check=True, capture_output=True)
 
-    program = "rabbitmq-server"
-    # The one on Debian's PATH insists on the system's directories.
-    also_at = ("/usr/lib/rabbitmq/bin",)
 
-    @property
-    def node(self) -> str:
-        """The Erlang node's name."""
-        return f"djqueue-{self.port}@localhost"
+class Standby(PrivatePostgres):
+    """A synchronous standby of a private PostgreSQL."""
 
-    def address(self) -> str:
-        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+    def __init__(self, primary: PrivatePostgres) -> None:
+        self._primary = primary
+        super().__init__()
+        primary.say("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        primary.say("SELECT pg_reload_conf()")
 
     def launch(self) -> subprocess.Popen[bytes]:
-        directory = str(self.directory)
-        return self._run(
-            str(self.binary()),
-            HOME=directory,
-            RABBITMQ_NODENAME=self.node,
-            RABBITMQ_NODE_IP_ADDRESS="127.0.0.1",
-            RABBITMQ_NODE_PORT=str(self.port),
-            RABBITMQ_DIST_PORT=str(free_port()),
-            RABBITMQ_MNESIA_BASE=directory,
-            RABBITMQ_LOG_BASE=directory,
-            RABBITMQ_CONFIG_FILE=f"{directory}/none",
-            RABBITMQ_ENABLED_PLUGINS_FILE=f"{directory}/plugins",
-            RABBITMQ_PID_FILE=f"{directory}/pid",
-        )
+        data = self.directory / "data"
+        if not data.exists():
+            user = "postgres" if os.geteuid() == 0 else None
+            if user:
+                shutil.chown(self.directory, user)
+            program = str(Path(str(self.binary())).resolve().with_name("pg_basebackup"))
+            copied = self._run(
+                program, "-D", str(data), "-R", "-c", "fast", "-d", self._primary.url, user=user
+            )
+            assert copied.wait(60) == 0, (self.directory / "output.log").read_text()
+        return super().launch()
 
     def is_ours(self) -> bool:
-        connection = Connection(self.url, connect_timeout=2)
-        with suppress(OSError), connection:
-            properties = connection.connection.server_properties
-            return bool(properties["cluster_name"].startswith(self.node.split("@")[0]))
+        with suppress(FileNotFoundError):
+            lines = (self.directory / "data" / "postmaster.pid").read_text().split("\n")
+            mine = self._process is not None and lines[0] == str(self._process.pid)
+            return mine and len(lines) > 7 and lines[7].strip() in ("standby", "ready")
         return False
 
+    def promote(self) -> None:
+        """Make it the primary; it waits for no standby of its own."""
+        self.say("SELECT pg_promote()")
 
-def free_port() -> int:
-    """Return a port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+
+class PrivateMariaDB(PrivateServer):
+    """MariaDB with a data directory of its own."""
+
+    program = "mariadbd"
+    also_at = ("/usr/sbin",)
+
+    def address(self) -> str:
+        return f"mysql://root@127.0.0.1:{self.port}/mysql"
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        user = "mysql" if os.geteuid() == 0 else None
+        if user:
+            shutil.chown(self.directory, user)
+        data = self.directory / "data"
+        if not data.exists():
+            install = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--skip-test-db"]
+            made = self._run(*install, "--auth-root-authentication-method=normal", user=user)
+            assert made.wait(120) == 0, (self.directory / "output.log").read_text()
+        where = [f"--datadir={data}", f"--port={self.port}", "--bind-address=127.0.0.1"]
+        sockets = [f"--socket={self.directory}/s", f"--pid-file={self.directory}/pid"]
+        # PyMySQL doubles the size of what is binary.
+        large = ["--max-allowed-packet=64M"]
+        return self._run(str(self.binary()), "--no-defaults", *where, *sockets, *large, user=user)
+
+    def is_ours(self) -> bool:
+        with suppress(pymysql.MySQLError):
+            connection = pymysql.connect(host="127.0.0.1", port=self.port, user="root", connect_timeout=2)
+            with connection, connection.cursor() as cursor:
+                cursor.execute("SELECT @@datadir")
+                return bool(cursor.fetchone()[0].startswith(str(self.directory)))
+        return False
 
 
 class LocalRedis(Server):
@@ -248,22 +190,9 @@ class LocalRedis(Server):
             client.flushdb()
 
 
-class LocalRabbit(Server):
-    """A virtual host of our own in the RabbitMQ at the standard port, made through its management port."""
-
-    def __init__(self) -> None:
-        self._vhost = f"djqueue-{os.getpid()}"
-        self._manage("PUT")
-        super().__init__(f"amqp://guest:guest@127.0.0.1:5672/{self._vhost}")
-
-    def close(self) -> None:
-        self._manage("DELETE")
-
-    def _manage(self, method: str) -> None:
-        address = f"http://127.0.0.1:15672/api/vhosts/{self._vhost}"
-        # "Z3Vlc3Q6Z3Vlc3Q=" is guest:guest, RabbitMQ's own default.
-        headers = {"Authorization": "Basic Z3Vlc3Q6Z3Vlc3Q=", "Content-Type": "application/json"}
-        urllib.request.urlopen(urllib.request.Request(address, method=method, headers=headers), timeout=5)
+def no_corner() -> Server:
+    """Find no corner: a server that knows no databases or prefixes is not ours to be emptied."""
+    raise LookupError
 
 
 class LocalPostgres(Server):
@@ -273,16 +202,37 @@ class LocalPostgres(Server):
         super().__init__("postgres://postgres@127.0.0.1:5432/postgres")
 
 
+class LocalMariaDB(Server):
+    """The MariaDB or MySQL at the standard port; tests make a database of their own in it."""
+
+    def __init__(self) -> None:
+        super().__init__("mysql://root@127.0.0.1:3306/mysql")
+
+
 #: kind → variable, private server, port, the corner of a local server, how to get one
 KINDS: dict[str, tuple[str, type[PrivateServer], int, Callable[[], Server], str]] = {
     "redis": ("DJQUEUE_TEST_REDIS_URL", PrivateRedis, 6379, LocalRedis, "apt-get install redis-server"),
     "amqp": ("DJQUEUE_TEST_AMQP_URL", PrivateRabbit, 5672, LocalRabbit, "apt-get install rabbitmq-server"),
+    "memcached": (
+        "DJQUEUE_TEST_MEMCACHED_URL",
+        PrivateMemcached,
+        11211,
+        no_corner,
+        "apt-get install memcached",
+    ),
     "postgres": (
         "DJQUEUE_TEST_POSTGRES_URL",
         PrivatePostgres,
         5432,
         LocalPostgres,
         "apt-get install postgresql",
+    ),
+    "mariadb": (
+        "DJQUEUE_TEST_MYSQL_URL",
+        PrivateMariaDB,
+        3306,
+        LocalMariaDB,
+        "apt-get install mariadb-server",
     ),
 }
 

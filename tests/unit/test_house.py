@@ -58,8 +58,25 @@ PUBLIC = (
 #: What each package may import of the others; the longest entry counts.
 OPEN = {
     "djqueue": (),
-    # The Redis store shares connections, their options and scripts with the Redis broker.
-    "djqueue_results": (*PUBLIC, "djqueue.core", "djqueue.result", "djqueue.messaging.transports.redis"),
+    "djqueue_results": (
+        *PUBLIC,
+        "djqueue.core",
+        "djqueue.result",
+        # The Redis store shares connections, their options and scripts with the Redis broker;
+        "djqueue.messaging.transports.redis",
+        "djqueue.messaging.transports.idle",
+        # the ORM store those that listen on PostgreSQL, and callbacks of commits, with the database broker;
+        "djqueue.messaging.transports.database.postgresql",
+        "djqueue.messaging.transports.database.sessions",
+        "djqueue.messaging.commits",
+        "djqueue.messaging.log_lines",
+        # results of the rpc store are messages.
+        "djqueue.messaging.contract",
+        "djqueue.messaging.delivery",
+        "djqueue.messaging.replies",
+        # Addresses are shown without their passwords.
+        "djqueue.messaging.urls",
+    ),
     "djqueue_beat": (*PUBLIC, "djqueue.core"),
     "example_project": (*PUBLIC, "djqueue_results.api.urls", "djqueue_beat.models"),
 }
@@ -77,6 +94,17 @@ FENCES = {
     "kombu": ("djqueue/messaging/*.py", "djqueue/core/serialization.py"),
     "redis": ("djqueue/messaging/transports/redis/*.py", "djqueue_results/backends/redis.py"),
     "billiard": ("djqueue/worker/pools/prefork/*.py",),
+    "sqlalchemy": ("djqueue_results/backends/sql/*.py",),
+    "azure": ("djqueue_results/backends/keyvalue/azure.py",),
+    "google": ("djqueue_results/backends/keyvalue/google_storage.py",),
+    "boto3": ("djqueue_results/backends/keyvalue/aws.py",),
+    "botocore": (
+        "djqueue_results/backends/keyvalue/aws.py",
+        "djqueue_results/backends/keyvalue/s3.py",
+        "djqueue_results/backends/keyvalue/dynamodb.py",
+    ),
+    "pymongo": ("djqueue_results/backends/mongodb/*.py",),
+    "bson": ("djqueue_results/backends/mongodb/*.py",),
     "rest_framework": ("*/api/*.py",),
     "django.db": (
         "*/models.py",
@@ -84,10 +112,13 @@ FENCES = {
         "*/querysets.py",
         "*/migrations/*.py",
         "*/admin.py",
+        "djqueue/messaging/tables/*.py",
         "djqueue/messaging/transports/database/*.py",
         "djqueue/messaging/departures.py",
         "djqueue/tasks/unit_of_work.py",
         "djqueue_results/backends/database.py",
+        "djqueue_results/backends/database_groups.py",
+        "djqueue_results/backends/database_waking.py",
         "djqueue_results/backends/statements.py",
         "djqueue_beat/store.py",
         "djqueue_beat/lease.py",
@@ -107,9 +138,12 @@ STATE = {
 
 #: "module:function" → why its cached answers can never become wrong.
 CACHES = {
+    "djqueue.messaging.transports.amqp.codec:_key": "of the key, which is an argument",
+    "djqueue.messaging.transports.amqp.codec:name_of": "of the bytes, which are an argument",
     "djqueue.core.names:host": "a host keeps its name while a process lives",
     "djqueue.core.names:_origin": "of the pid, which is an argument",
-    "djqueue.core.names:_thread_oid": "of pid and thread, which are arguments",
+    "djqueue.core.names:_reply_address": "of the pid, which is an argument",
+    "djqueue.tasks.unit_of_work:_keeps_connections": "of the name of a class, which is an argument",
     "djqueue.core.serialization:content_types": "of the arguments; kombu's serializers are fixed at import",
 }
 

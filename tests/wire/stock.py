@@ -27,7 +27,8 @@ SETTINGS = {
 
 def client(url: str, **settings: Any) -> Celery:
     """Return a stock app on that server. It leaves Django and the process's current app alone."""
-    made = Celery("stock", broker=url, backend=url, set_as_current=False, fixups=[])
+    store = settings.pop("result_backend", url)
+    made = Celery("stock", broker=url, backend=store, set_as_current=False, fixups=[])
     made.conf.update({**SETTINGS, **settings})
     return made
 
@@ -47,6 +48,12 @@ Elsewhere = type("Expected", (Exception,), {"__module__": NAMES.rstrip(".")})
 def add(x: int, y: int) -> int:
     """Return the sum."""
     return x + y
+
+
+@app.task(name=f"{NAMES}total")
+def total(numbers: list[int]) -> int:
+    """Return the sum of all."""
+    return sum(numbers)
 
 
 @app.task(name=f"{NAMES}echo")

@@ -20,6 +20,7 @@ from tests.wire.stock import NAMES
 pytestmark = [pytest.mark.wire, pytest.mark.usefixtures("djqueue")]
 
 WAIT = 20.0
+OVER_RABBIT = True
 #: The key under which djqueue keeps, at the end of a document, what Celery has no place for.
 OUR_KEY = "djq"
 
@@ -168,8 +169,8 @@ def test_both_write_the_same_document_when_results_are_not_extended(
     fleet: Fleet, server: redis.Redis, case: str
 ) -> None:
     name, options, state = CASES[case]
-    fleet.djqueue("-P", "solo", queue="plain ours", name="plain", RESULT_EXTENDED=False)
-    fleet.celery("-P", "solo", queue="plain theirs", name="plain-stock", result_extended=False)
+    fleet.djqueue("-P", "solo", queue="plain ours", name=f"plain-{case}", RESULT_EXTENDED=False)
+    fleet.celery("-P", "solo", queue="plain theirs", name=f"plain-stock-{case}", result_extended=False)
     found = []
     for queue in ("plain theirs", "plain ours"):
         result = app.send_task(NAMES + name, queue=queue, **options)

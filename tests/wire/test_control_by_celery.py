@@ -1,4 +1,4 @@
-"""Stock Celery looks at a worker of djqueue and steers it, over Redis; and djqueue a stock worker."""
+"""Stock Celery looks at a worker of djqueue and steers it; and djqueue a stock worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from celery.events.state import State
 
 from djqueue import control, inspect
 from tests.project import tasks
-from tests.support.fleet import THEIRS, Fleet
+from tests.support.fleet import OURS, THEIRS, Fleet
 from tests.support.processes import ROOT, Command
 from tests.support.waiting import wait_until
 from tests.wire.stock import NAMES
@@ -24,6 +24,7 @@ from tests.wire.stock import NAMES
 pytestmark = [pytest.mark.wire, pytest.mark.usefixtures("djqueue")]
 
 WAIT = 20.0
+OVER_RABBIT = True
 HOST = socket.gethostname()
 OURS_NODE, THEIR_NODE = f"djqueue@{HOST}", f"stock@{HOST}"
 
@@ -36,7 +37,7 @@ def worker(fleet: Fleet) -> Command:
 def celery_command(fleet: Fleet, *words: str) -> subprocess.CompletedProcess[str]:
     """Run stock Celery's own command line on the fleet's server."""
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "celery", "-b", fleet.url, *words],
+        [sys.executable, "-W", "ignore", "-m", "celery", "-b", fleet.broker, *words],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -68,6 +69,15 @@ def celery_command(fleet: Fleet, *words: str) -> subprocess.CompletedProcess[str
         ("control terminate KILL some-id", "terminate: tasks unknown"),
         ("control enable_events", "task events already enabled"),
         ("control heartbeat", f"->  {OURS_NODE}: OK"),
+        ("control add_consumer extra", "add consumer extra"),
+        ("inspect active_queues", "'name': 'extra'"),
+        ("control cancel_consumer extra", "no longer consuming from extra"),
+        ("control pool_grow 2", "pool will grow"),
+        ("inspect stats", '"max-concurrency": 4'),
+        ("control pool_shrink 2", "pool will shrink"),
+        ("control autoscale 3 1", "Autoscale not enabled"),
+        ("control pool_restart", "Pool restarts not enabled"),
+        ("control revoke_by_stamped_headers st=A", "headers {'st': ['A']} flagged as revoked"),
     ],
 )
 def test_celerys_command_line_understands_what_our_worker_says(fleet: Fleet, words: str, shown: str) -> None:
@@ -128,7 +138,7 @@ def test_a_stock_monitor_follows_our_worker_and_its_tasks(watched: State) -> Non
 
 
 def test_celery_dumps_our_events(fleet: Fleet, tmp_path: Path) -> None:
-    words = [sys.executable, "-W", "ignore", "-m", "celery", "-b", fleet.url, "events", "--dump"]
+    words = [sys.executable, "-W", "ignore", "-m", "celery", "-b", fleet.broker, "events", "--dump"]
     dump = fleet.processes.run(*words, PYTHONWARNINGS="ignore", DJANGO_SETTINGS_MODULE="")
     dump.wait_for_line(f"{OURS_NODE} .* heartbeat: active=0")
     result = tasks.add.delay(20, 3)
@@ -151,6 +161,61 @@ def test_our_client_and_command_steer_a_stock_worker(fleet: Fleet) -> None:
     wait_until(lambda: ask.active(), WAIT, "the task to run there")
     assert result.revoke(terminate=True, wait=True, timeout=2)
     wait_until(lambda: result.state == "REVOKED", WAIT, "the stock worker to end the task")
+
+
+def test_a_stock_client_steers_the_queues_and_the_pool_of_our_worker(celery: Celery) -> None:
+    steer = {"reply": True, "destination": [OURS_NODE], "timeout": 5}
+    result = celery.send_task(f"{NAMES}add", (2, 3), queue="steered")
+    said = celery.control.add_consumer("steered", **steer)
+    assert said == [{OURS_NODE: {"ok": "add consumer steered"}}]
+    assert result.get(timeout=WAIT) == 5
+    assert celery.control.pool_grow(2, **steer) == [{OURS_NODE: {"ok": "pool will grow"}}]
+    naps = [celery.send_task(f"{NAMES}nap", (1,), queue="steered") for _ in range(4)]
+    ask = celery.control.inspect([OURS_NODE], timeout=5)
+    wait_until(lambda: len(ask.active()[OURS_NODE]) == 4, WAIT, "all of them to run at once")
+    assert celery.control.pool_shrink(2, **steer) == [{OURS_NODE: {"ok": "pool will shrink"}}]
+    assert [nap.get(timeout=WAIT) for nap in naps] == [1] * 4
+    said = celery.control.cancel_consumer("steered", **steer)
+    assert said == [{OURS_NODE: {"ok": "no longer consuming from steered"}}]
+    assert [queue["name"] for queue in ask.active_queues()[OURS_NODE]] == [OURS]
+
+
+def test_a_stock_client_revokes_by_stamps(celery: Celery) -> None:
+    def send(stamp: str, seconds: float) -> Any:
+        return celery.send_task(
+            f"{NAMES}nap", (seconds,), headers={"stamped_headers": ["st"], "stamps": {"st": stamp}}
+        )
+
+    victim = send("A1", 60)
+    ask = celery.control.inspect([OURS_NODE], timeout=5)
+    wait_until(lambda: ask.active()[OURS_NODE], WAIT, "the task to run")
+    said = celery.control.revoke_by_stamped_headers(
+        {"st": ["A1"]}, terminate=True, reply=True, destination=[OURS_NODE], timeout=5
+    )
+    assert said == [{OURS_NODE: {"ok": "headers {'st': ['A1']} revoked"}}]
+    wait_until(lambda: victim.state == "REVOKED", WAIT, "the running task to end as revoked")
+    late = send("A1", 0)
+    wait_until(lambda: late.state == "REVOKED", WAIT, "the next one to end as revoked")
+    assert send("A2", 0).get(timeout=WAIT) == 0
+
+
+def test_our_worker_learns_from_a_stock_one_what_was_revoked_before_it_came(
+    fleet: Fleet, celery: Celery
+) -> None:
+    fleet.celery(name="elder")
+    elder = f"elder@{HOST}"
+    ask = celery.control.inspect([elder], timeout=5)
+    celery.control.revoke("long-ago", destination=[elder])
+    wait_until(lambda: "long-ago" in ask.revoked()[elder], WAIT, "the stock worker to know")
+    young = fleet.djqueue("--heartbeat-interval", "0.5", queue="young", name="young")
+    said = young.wait_for_line(r"djq.mingle.done nodes=(\S+) newly_revoked=[1-9]")
+    assert set(said.group(1).split(",")) >= {elder, OURS_NODE}
+    result = celery.send_task(f"{NAMES}add", (1, 1), task_id="long-ago", queue="young")
+    wait_until(lambda: result.state == "REVOKED", WAIT, "the task to end as revoked")
+    lonely = fleet.djqueue("--without-mingle", queue="lonely", name="lonely")
+    lonely.terminate()
+    assert "djq.mingle" not in lonely.log()
+    young.terminate()
 
 
 def test_celery_shuts_our_worker_down(fleet: Fleet) -> None:
