@@ -97,6 +97,28 @@ def test_sessions_that_are_ended_come_back_and_nothing_runs_twice(
 
 
 @on_servers
+def test_who_lost_its_own_session_waits_for_others_to_come_back_too(
+    database: str, processes: Processes, ledger: Ledger
+) -> None:
+    slow = start(processes, "slow")
+    send(ledger, 2, 6.0)
+    wait_until(lambda: len(ledger.ids(ledgers.STARTED)) == 2, WAIT, "both children to be busy")
+    swift = start(processes, "swift")
+    slow.stop()
+    end_sessions(database)
+    swift.wait_for_line("djq.broker.restored", within=30)
+    later = tasks.record.apply_async((str(ledger.path),), countdown=2.5)  # a dead worker's tasks wait less
+    ledger.note(ledgers.ACCEPTED, later.id)
+    wait_until(lambda: later.id in ledger.ids(ledgers.ENDED), WAIT, "the swift one to work again")
+    slow.cont()
+    wait_for_ends(ledger, 3)
+    wait_until(drained, WAIT, "the queue to be empty")
+    assert [worker.terminate(within=30) for worker in (slow, swift)] == [0, 0]
+    findings = check(ledger)
+    assert (findings.lost, findings.duplicates, findings.unexpected) == ([], 0, [])
+
+
+@on_servers
 def test_what_a_killed_worker_held_is_taken_over_without_waiting_for_its_lease(
     processes: Processes, ledger: Ledger
 ) -> None:

@@ -6,6 +6,7 @@ the worker's loop is busy with. The loop reads what it says of itself; nothing e
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import time
@@ -24,7 +25,7 @@ from djqueue.messaging.transports.database import roll
 from djqueue.messaging.transports.database.server import ServerVendor
 from djqueue.messaging.transports.database.sessions import Ear
 
-#: how often it is noted what is being run, seconds
+#: how often it is noted what is being run, and looked whether the session is still there, seconds
 STEP = 0.5
 #: after a failure the first pause, and the longest, seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
@@ -37,7 +38,8 @@ PATIENCE = 3.0
 class Keeper:
     """Keeps one claimer's lease.
 
-    Written by the thread, read by others: `is_lost`, `renewed`, `calm_since`, `clock`, `hears`, `is_pooled`.
+    Written by the thread, read by others: `is_lost`, `renewed`, `calm_since`, `broken`, `clock`, `hears`,
+    `is_pooled`.
     """
 
     def __init__(
@@ -49,6 +51,8 @@ class Keeper:
         self.renewed = began
         #: since when the server has answered without a break, monotonic seconds
         self.calm_since = began
+        #: when its session was last ended by others, monotonic seconds
+        self.broken = -math.inf
         #: the server's time, and when it was that, in monotonic seconds
         self.clock = (now, time.monotonic())
         #: wake-ups arrive
@@ -110,7 +114,7 @@ class Keeper:
                 self.hears = False
                 with suppress(DatabaseError, InterfaceError):
                     connection.close()
-            self.calm_since = time.monotonic()
+            self.calm_since = self.broken = time.monotonic()
             self._sleep(None, pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
@@ -134,7 +138,8 @@ class Keeper:
             if now >= next_renewal:
                 next_renewal = now + self._length / 3
                 self._renew(cursor)
-            self._note_started(cursor)
+            if not self._note_started(cursor) and self._session and self._hearing is None:
+                cursor.execute("SELECT 1")  # nothing else would tell soon that the lock is gone
 
     def _hear(self, now: float) -> None:
         if self._hearing is None:
@@ -160,17 +165,22 @@ class Keeper:
         self.clock = (now, ended)
         self.renewed = began
 
-    def _note_started(self, cursor: Any) -> None:
-        """Write down what is being run, for survivors on other machines: they cannot read the board."""
+    def _note_started(self, cursor: Any) -> bool:
+        """Write down what is being run, for survivors on other machines, who cannot read the board.
+
+        Returns whether it was anything new.
+        """
         if self._board is None or self.is_lost:
-            return
+            return False
         try:
             started = read_started_tags(self._board)
         except OSError:
-            return
-        if started != self._started:
-            roll.note_started(cursor, self._key, started)
-            self._started = started
+            return False
+        if started == self._started:
+            return False
+        roll.note_started(cursor, self._key, started)
+        self._started = started
+        return True
 
     def _rouse(self) -> None:
         if self._wake is not None:

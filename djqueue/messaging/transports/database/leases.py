@@ -31,9 +31,7 @@ from djqueue.messaging.transports.database.sessions import direct_alias, own_ses
 LEASE = 15.0
 #: the lease counts as lost so long before it is, seconds
 MARGIN = 1.0
-#: a lock has to be seen free twice, so far apart, seconds: its holder may be connecting anew
-TWICE = 0.3
-#: sessions have so long to come back after a restart of the server, seconds
+#: sessions have so long to come back after a restart of the server, or after ours was ended, seconds
 SETTLING = 5.0
 
 
@@ -201,10 +199,13 @@ class LeasePresence(Presence):
     def remains(self) -> Iterator[Remains]:
         """Yield those whose lock is free at two looks, and those whose lease has ended."""
         with self._vendor.connection.cursor() as cursor:
-            found = roll.others(self._vendor, cursor, self._key)
-            suspicious = [one for one in found if one.is_unlocked or one.ended > 0]
+            found = roll.everyone(self._vendor, cursor)
+            if any(one.key == self._key and one.is_unlocked for one in found):
+                return  # our own session is gone as well: whatever ended it may have ended all
+            suspicious = [one for one in found if one.key != self._key and (one.is_unlocked or one.ended > 0)]
             uptime = self._vendor.uptime(cursor) if suspicious else 0.0
         now = time.monotonic()
+        have_settled = min(uptime, self._unbroken_for(now)) >= min(SETTLING, self._length)
         self._suspects = {
             (one.key, one.session): self._suspects.get((one.key, one.session), now)
             for one in suspicious
@@ -212,7 +213,7 @@ class LeasePresence(Presence):
         }
         for one in suspicious:
             seen_at = self._suspects.get((one.key, one.session), now)
-            let_go = one.is_unlocked and now - seen_at >= TWICE and uptime >= min(SETTLING, self._length)
+            let_go = one.is_unlocked and now - seen_at >= self._vendor.twice and have_settled
             ran_out = one.ended > 0 and uptime >= self._length and self._is_calm(now)
             if let_go or ran_out:
                 self._suspects.pop((one.key, one.session), None)
@@ -248,6 +249,10 @@ class LeasePresence(Presence):
     def forget(self) -> None:
         """The keeper's thread is not in this process; what it had open stays with the parent."""
         self._forgotten, self._keeper = self._keeper, None
+
+    def _unbroken_for(self, now: float) -> float:
+        """Return for how long our own session has not been ended, seconds."""
+        return now - self._keeper.broken if self._keeper is not None else 0.0
 
     def _is_calm(self, now: float) -> bool:
         """Whether the server has been well for so long that every living claimer has had time to renew."""

@@ -43,7 +43,7 @@ class PostgreSQL(LeasedVendor):
     clock = "extract(epoch FROM clock_timestamp())::double precision"
     unlocked = (
         "NOT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"
-        f" AND classid = {LOCKS} AND objid = (claimer.id %% 2147483648)::oid"
+        f" AND classid = {LOCKS} AND objid = mod(claimer.id, 2147483648)::oid"
         " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
     )
 

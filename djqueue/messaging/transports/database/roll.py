@@ -58,12 +58,11 @@ def note_started(cursor: Any, key: int, tags: Sequence[str]) -> None:
     cursor.execute(f"UPDATE {CLAIMERS} SET started = %s WHERE id = %s", ["\n".join(tags), key])
 
 
-def others(vendor: ServerVendor, cursor: Any, key: int) -> list[Seen]:
-    """Return everyone else."""
+def everyone(vendor: ServerVendor, cursor: Any) -> list[Seen]:
+    """Return all, whoever looks among them."""
     cursor.execute(
         f"SELECT id, name, machine, session, started, {vendor.clock} - lease_until,"
-        f" session > '' AND {vendor.unlocked} FROM {CLAIMERS} AS claimer WHERE id <> %s",
-        [key],
+        f" session > '' AND {vendor.unlocked} FROM {CLAIMERS} AS claimer"
     )
     return [Seen._make((*row[:-1], bool(row[-1]))) for row in cursor.fetchall()]
 

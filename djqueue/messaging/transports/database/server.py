@@ -31,6 +31,8 @@ class ServerVendor(Vendor):
     clock: ClassVar[str]
     #: SQL about a claimer's row: whether nobody holds its lock
     unlocked: ClassVar[str]
+    #: a lock has to be seen free twice, so far apart, seconds: its holder may be connecting anew
+    twice: ClassVar[float] = 0.3
 
     def patiently(self, action: Callable[[], T]) -> T:
         """Try again at once when the server ended the statement in favour of another."""

@@ -54,6 +54,7 @@ class Subscriber:
     def leave(self) -> None:
         """Give everything back and take the own queues along."""
         try:
+            self._vendor.mend()
             self._vendor.patiently(self._give_everything_back)
         finally:
             self._presence.leave()
