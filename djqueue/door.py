@@ -22,7 +22,7 @@ from djqueue.exceptions import AlwaysEagerIgnored
 from djqueue.messaging.connections import connection
 from djqueue.messaging.control import Control
 from djqueue.result import backends, handles
-from djqueue.result.contract import ResultBackend
+from djqueue.result.facade import Backend
 from djqueue.result.groups import GroupResult
 from djqueue.tasks.decorator import shared_task
 from djqueue.tasks.task import Task, register_task
@@ -83,9 +83,9 @@ class App:
         return tasks
 
     @property
-    def backend(self) -> ResultBackend:
-        """The result store."""
-        return backends.backend()
+    def backend(self) -> Backend:
+        """The result store, under Celery's names."""
+        return Backend(backends.backend())
 
     @property
     def timezone(self) -> Any:

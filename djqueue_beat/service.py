@@ -129,5 +129,5 @@ class Beat:
 
 def _needs_clean_up() -> bool:
     """Return whether old results stay for ever unless a task deletes them."""
-    backend = djqueue.app.backend
-    return bool(settings.RESULT_EXPIRES) and backend.keeps and not backend.expires_by_itself
+    store = djqueue.app.backend.store
+    return bool(settings.RESULT_EXPIRES) and store.keeps and not store.expires_by_itself

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib.metadata import entry_points
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from django.apps import apps
 from django.utils.module_loading import import_string
@@ -125,6 +125,28 @@ def backend(address: str | None = None) -> ResultBackend:
         # Two threads may both get here: the first instance that arrives is the one everybody uses.
         known = _open.setdefault(address, _backend_class(address)(address))
     return known
+
+
+class KnownOtherwise(Protocol):
+    """Something that stands for a store, as `app.backend` does."""
+
+    @property
+    def store(self) -> ResultBackend:
+        """The store."""
+
+
+Given = ResultBackend | KnownOtherwise | str | None
+
+
+def meant_by(given: Given) -> ResultBackend:
+    """Return the store that a caller means: itself, what stands for it, its address, or the usual one.
+
+    Raises:
+        djqueue.exceptions.ImproperlyConfigured: there is no such store.
+    """
+    if given is None or isinstance(given, str):
+        return backend(given)
+    return given if isinstance(given, ResultBackend) else given.store
 
 
 def reset() -> None:

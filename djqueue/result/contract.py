@@ -96,6 +96,11 @@ class ResultBackend(GroupStore, ABC):
     #: failures are kept for RESULT_FAILURE_EXPIRES
     parts_failures: bool = False
 
+    @property
+    def persists(self) -> bool:
+        """What is stored is still there when this project's processes, and the store's server, restart."""
+        return self.keeps and self.is_shared
+
     def expect_results(self) -> None:
         """Be told, before the first task is sent, that this process may ask for results.
 

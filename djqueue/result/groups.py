@@ -17,6 +17,7 @@ from djqueue import exceptions, states
 from djqueue.messaging.control import PATIENCE, Control
 from djqueue.messaging.departures import SENT, Departure
 from djqueue.result import backends, reading
+from djqueue.result.backends import Given
 from djqueue.result.contract import ResultBackend
 from djqueue.result.eager import EagerResult
 from djqueue.result.handles import LOOK_AROUND, AsyncResult
@@ -243,7 +244,7 @@ class GroupResult(ResultSet):
         self.parent = parent
         self._departure = departure
 
-    def save(self, backend: ResultBackend | None = None) -> None:
+    def save(self, backend: Given = None) -> None:
         """Keep the ids in the store, so that `restore` finds the group; in a transaction, when it commits.
 
         Raises:
@@ -251,28 +252,28 @@ class GroupResult(ResultSet):
         """
         if not self.id:
             raise ValueError("A group without an id cannot be kept: nobody could ask for it.")
-        store, members, group_id = backend or backends.backend(), self.as_tuple(), self.id
+        store, members, group_id = backends.meant_by(backend), self.as_tuple(), self.id
         if self._departure is None or self._departure.state == SENT:
             store.save_group(group_id, members)
         else:
             self._departure.when_sent(lambda: store.save_group(group_id, members))
 
-    def delete(self, backend: ResultBackend | None = None) -> None:
+    def delete(self, backend: Given = None) -> None:
         """Delete what `save` kept."""
-        (backend or backends.backend()).delete_group(self.id or "")
+        backends.meant_by(backend).delete_group(self.id or "")
 
     @classmethod
     def restore(
         cls,
         id: str,  # noqa: A002  (Celery's name)
-        backend: ResultBackend | None = None,
+        backend: Given = None,
     ) -> GroupResult | None:
         """Return the group that was saved under this id, or None."""
-        members = (backend or backends.backend()).restore_group(id)
+        members = backends.meant_by(backend).restore_group(id)
         restored = None if members is None else result_from_tuple(members, backend)
         return restored if isinstance(restored, GroupResult) else None
 
-    async def asave(self, backend: ResultBackend | None = None) -> None:
+    async def asave(self, backend: Given = None) -> None:
         """Do as `save` does, without blocking the event loop."""
         await sync_to_async(self.save)(backend)
 
@@ -280,7 +281,7 @@ class GroupResult(ResultSet):
     async def arestore(
         cls,
         id: str,  # noqa: A002
-        backend: ResultBackend | None = None,
+        backend: Given = None,
     ) -> GroupResult | None:
         """Do as `restore` does, without blocking the event loop."""
         return await sync_to_async(cls.restore)(id, backend)
@@ -335,7 +336,7 @@ class GroupResult(ResultSet):
         return GroupResult, (self.id, self.results, self.parent)
 
 
-def result_from_tuple(described: Any, backend: ResultBackend | str | None = None) -> Any:
+def result_from_tuple(described: Any, backend: Given = None) -> Any:
     """Return the handle of a task or of a group that `as_tuple` described."""
     if isinstance(described, AsyncResult | GroupResult):
         return described

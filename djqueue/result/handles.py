@@ -20,6 +20,7 @@ from djqueue import exceptions, states
 from djqueue.messaging.control import PATIENCE, Control
 from djqueue.messaging.departures import SENT, Departure
 from djqueue.result import backends, reading
+from djqueue.result.backends import Given
 from djqueue.result.contract import ResultBackend
 from djqueue.result.documents import Document
 from djqueue.result.joining import refuse_inside_a_task
@@ -44,7 +45,7 @@ class AsyncResult(Generic[R]):
     def __init__(
         self,
         id: str,  # noqa: A002  (Celery's name)
-        backend: ResultBackend | str | None = None,
+        backend: Given = None,
         task_name: str | None = None,
         parent: Any = None,
         *,
@@ -179,9 +180,7 @@ class AsyncResult(Generic[R]):
     @property
     def backend(self) -> ResultBackend:
         """The store this handle reads from."""
-        if isinstance(self._backend, ResultBackend):
-            return self._backend
-        return backends.backend(self._backend)
+        return backends.meant_by(self._backend)
 
     @property
     def task_id(self) -> str:
@@ -285,7 +284,8 @@ class AsyncResult(Generic[R]):
         return f"<{type(self).__name__}: {self.id}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        address = self._backend.url if isinstance(self._backend, ResultBackend) else self._backend
+        given = self._backend
+        address = given if given is None or isinstance(given, str) else self.backend.url
         return _unpickled, (self.id, address, self._task_name, self.parent, self.ignored)
 
     # -- inside --------------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ from djqueue.core.registry import tasks
 from djqueue.core.reprs import safe_repr
 from djqueue.core.requests import Request, running
 from djqueue.exceptions import DjqueueError
+from djqueue.result import records
 from djqueue.result.documents import Encoded, encode_exception
-from djqueue.tasks import chords, records
+from djqueue.tasks import chords
 from djqueue.tasks.errbacks import find
 from djqueue.tasks.following import collect
 from djqueue.tasks.outcome import Outcome

@@ -17,9 +17,8 @@ from djqueue.core.calls import Call
 from djqueue.core.reprs import safe_repr
 from djqueue.core.requests import Request, current_request, running, task_request
 from djqueue.exceptions import Retry
-from djqueue.result import backends
+from djqueue.result import backends, records
 from djqueue.result.eager import EagerResult
-from djqueue.tasks import records
 from djqueue.tasks.execution import Run
 from djqueue.tasks.following import Following
 from djqueue.tasks.running import Running

@@ -33,8 +33,9 @@ from djqueue.exceptions import (
     WorkerShutdown,
     WorkerTerminate,
 )
+from djqueue.result import records
 from djqueue.result.documents import Document, encode_exception, encode_value
-from djqueue.tasks import chords, records
+from djqueue.tasks import chords
 from djqueue.tasks.abandonment import abandon
 from djqueue.tasks.autoretry import retried
 from djqueue.tasks.coroutines import run_coroutine

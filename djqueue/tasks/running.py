@@ -16,8 +16,8 @@ from djqueue.canvas.signature import Signature
 from djqueue.core.requests import Request, current_request, running
 from djqueue.core.retrying import may_retry
 from djqueue.exceptions import MaxRetriesExceededError, Retry
-from djqueue.result import backends
-from djqueue.tasks import records
+from djqueue.result import backends, records
+from djqueue.result.facade import Backend
 from djqueue.tasks.handlers import Handlers
 
 P = ParamSpec("P")
@@ -65,6 +65,11 @@ class Running(Handlers, Generic[P, R]):
             return Request(task=self.name)
         return request
 
+    @property
+    def backend(self) -> Backend:
+        """The result store, under Celery's names."""
+        return Backend(backends.backend())
+
     def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None) -> None:
         """Set the task's state, such as PROGRESS, with `meta` as its result until it ends.
 
@@ -82,7 +87,7 @@ class Running(Handlers, Generic[P, R]):
             if request is current_request():  # called as a function: nobody could ask for the state
                 return
             raise RuntimeError(f"{self.name} is not being run here: update_state() needs a task_id.")
-        backends.backend().store_many([records.set_from_outside(task_id, state, meta)])
+        records.set_from_outside(backends.backend(), task_id, state, meta)
 
     async def aupdate_state(
         self, task_id: str | None = None, state: str | None = None, meta: Any = None

@@ -17,8 +17,8 @@ from djqueue.core.registry import tasks
 from djqueue.core.requests import attempt_number
 from djqueue.exceptions import TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from djqueue.messaging.delivery import Settlement
+from djqueue.result import records
 from djqueue.result.documents import Document
-from djqueue.tasks import records
 from djqueue.tasks.abandonment import abandon
 from djqueue.tasks.outcome import REJECT, REQUEUE, SETTLED, Outcome
 from djqueue.worker.admission import Admission

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from djqueue import states
+from djqueue.conf import settings
 from djqueue.exceptions import BackendGetMetaError, BackendStoreError, DjqueueError, OperationalError
 from djqueue.messaging.contract import Replies, Reply
 from djqueue.messaging.replies import open_replies
@@ -45,6 +46,11 @@ class RpcBackend(ResultBackend):
         self._inherited: list[Replies | None] = []
         self._is_expecting = False
         self._begin()
+
+    @property
+    def persists(self) -> bool:
+        """Whether replies that wait for their reader are kept on disk."""
+        return bool(settings.RESULT_PERSISTENT)
 
     def as_uri(self) -> str:
         """Return the scheme: the broker's address is the address."""

@@ -341,6 +341,19 @@ def test_a_state_may_be_set_for_another_task(inbox: Inbox, store: DictStore) -> 
         mark.update_state("some-id", states.FAILURE, {"done": 1})
 
 
+def test_a_task_may_leave_its_end_to_somebody_else(inbox: Inbox, store: DictStore) -> None:
+    @shared_task(name="run.asks", bind=True)
+    def asks(self: Task[..., Any]) -> Any:
+        self.update_state(state="WAITING", meta={"number": 1})
+        raise Ignore
+
+    result = asks.delay()
+    assert inbox.run().settle == "ack"
+    assert asks.backend.get_task_meta(result.id)["result"] == {"number": 1}
+    app.backend.mark_as_done(result.id, "receipt")
+    assert result.get(timeout=1) == "receipt"
+
+
 def test_handlers_and_signals_come_in_their_order(inbox: Inbox) -> None:
     seen: list[str] = []
 

@@ -1,12 +1,13 @@
 """The documents of a run: its states, its end, and the ends it brings about for others.
 
 Execution and abandonment come in with a request and an encoded value; a `Document` leaves that carries what
-RESULT_EXTENDED allows to be kept.
+RESULT_EXTENDED allows to be kept. Who does not run the task has no request, and sets its state in the store.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from djqueue import states
@@ -14,6 +15,7 @@ from djqueue.conf import settings
 from djqueue.core.requests import Request
 from djqueue.core.serialization import dumps_json
 from djqueue.core.wire_exceptions import exception_to_wire
+from djqueue.result.contract import ResultBackend
 from djqueue.result.documents import Document, Encoded, encode_value
 
 #: The header that beat puts on what it sends.
@@ -81,10 +83,14 @@ def encode_state(state: str, meta: Any) -> Encoded:
     return encode_value(meta)
 
 
-def set_from_outside(task_id: str, state: str, meta: Any) -> Document:
-    """Return the document of a state that somebody sets who does not run the task."""
+def set_from_outside(
+    store: ResultBackend, task_id: str, state: str, meta: Any, traceback: str | None = None
+) -> None:
+    """Keep a state that somebody sets who does not run the task. It counts for the attempt that is known.
+
+    What is known of the task otherwise stays. Raises as `encode_state` and the store do.
+    """
     encoded = encode_state(state, meta)
+    known = store.fetch(task_id) or Document(task_id, state)
     done = time.time() if state in states.READY_STATES else None
-    return Document(
-        task_id, state, encoded.result, encoded.content_type, encoded.content_encoding, date_done=done
-    )
+    store.store_many([replace(known, status=state, **encoded._asdict(), traceback=traceback, date_done=done)])
