@@ -17,6 +17,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from djqueue.core.writing import put
 from djqueue.schedules import BaseSchedule
 from djqueue_beat import arguments, planning
 from djqueue_beat.models.schedules import ClockedSchedule, CrontabSchedule, IntervalSchedule
@@ -267,7 +268,7 @@ class PeriodicTasks(models.Model):
     @classmethod
     def update_changed(cls, **_signal: Any) -> None:
         """Make beats look at every entry again; call it after `QuerySet.update` and `bulk_create`."""
-        cls._default_manager.update_or_create(ident=1, defaults={"last_update": timezone.now()})
+        put(cls._default_manager.all(), {"ident": 1}, {"last_update": timezone.now()})
 
     @classmethod
     def last_change(cls) -> datetime | None:

@@ -17,6 +17,7 @@ from django.db import Error, connections, transaction
 from django.db.models import F
 
 from djqueue.core.names import new_id
+from djqueue.core.writing import put
 from djqueue.exceptions import BackendStoreError
 from djqueue.result.chords import ChordCount, ChordOpening, ChordPart
 from djqueue.result.contract import CLAIMED, GroupStore
@@ -43,9 +44,8 @@ class DatabaseGroups(GroupStore):
     def save_group(self, group_id: str, members: Any) -> None:
         """Write the group's row; in the transaction that is open, if any."""
         with self._writing("The group", group_id):
-            self._rows(models.GroupResult).update_or_create(
-                group_id=stored_id(group_id), defaults={"result": json.dumps(members)}
-            )
+            key = {"group_id": stored_id(group_id)}
+            put(self._rows(models.GroupResult), key, {"result": json.dumps(members)})
 
     def restore_group(self, group_id: str) -> Any:
         """Return the group, or None."""

@@ -16,6 +16,7 @@ from kombu.common import Broadcast
 from kombu.entity import Queue
 
 from djqueue.core.messages import Destination
+from djqueue.core.writing import put
 from djqueue.exceptions import OperationalError
 from djqueue.messaging import brokers, log_lines
 from djqueue.messaging.queues import declared_bindings, lets_through
@@ -92,7 +93,7 @@ def bind(alias: str, binding: Binding) -> None:
         "keep_for": binding.keep_for,
     }
     if not Binding.objects.using(alias).filter(**named, **rest).exists():
-        Binding.objects.using(alias).update_or_create(**named, defaults=rest)
+        put(Binding.objects.using(alias), named, rest)
 
 
 def unbind(alias: str, exchange: str, routing_key: str, queue: str) -> None:
