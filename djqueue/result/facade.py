@@ -97,6 +97,7 @@ class Readings(OfStore):
         Of a task that is not known it says PENDING. Without `cache` the store is asked though the result
         is remembered (RESULT_CACHE_MAX).
         """
+        _check_id(task_id)
         if not cache:
             self.store.memory.drop([task_id])
         document = reading.read(self.store, [task_id]).get(task_id)
@@ -203,6 +204,7 @@ class Writings(OfStore):
         With the `request` of the task's run the document is the run's own: its attempt, parents, children.
         Without, it counts for the attempt that the store knows. A success that is kept is final.
         """
+        _check_id(task_id)
         if request is None:
             records.set_from_outside(self.store, task_id, state, result, traceback)
         else:
@@ -265,10 +267,13 @@ class Writings(OfStore):
 
     def forget(self, task_id: str) -> None:
         """Delete what is kept of the task; nothing is fine."""
+        _check_id(task_id)
         reading.forget(self.store, [task_id])
 
     def save_group(self, group_id: str, result: GroupResult) -> GroupResult:
         """Keep the group's handle for RESULT_EXPIRES; return it."""
+        if not isinstance(result, GroupResult):
+            raise TypeError(f"What is kept of a group is its GroupResult, not {result!r}.")
         self.store.save_group(group_id, result.as_tuple())
         return result
 
@@ -280,9 +285,15 @@ class Writings(OfStore):
 class Backend(Abilities, Readings, Writings):
     """A store, under Celery's names; `store` is the store itself.
 
-    Methods that ask the store raise `BackendGetMetaError` or `BackendStoreError` where it is away, and
-    `NotImplementedError` where it keeps nothing or no groups.
+    Methods that take an id raise `ValueError` if it is none. Those that ask the store raise
+    `BackendGetMetaError` or `BackendStoreError` where it is away, and `NotImplementedError` where it keeps
+    nothing or no groups.
     """
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.as_uri()}>"
+
+
+def _check_id(task_id: str) -> None:
+    if not isinstance(task_id, str) or not task_id:
+        raise ValueError(f"A result is found by the id of its task, a text; the id given is {task_id!r}.")

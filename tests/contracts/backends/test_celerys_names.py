@@ -185,6 +185,19 @@ def test_without_a_store_nothing_is_kept_and_reading_says_why() -> None:
             app.backend.restore_group("g")
 
 
+@pytest.mark.parametrize("given", [None, "", 7])
+@pytest.mark.parametrize("verb", ["get_result", "forget", "mark_as_started"])
+def test_an_id_that_is_none_is_refused(verb: str, given: Any) -> None:
+    with pytest.raises(ValueError, match=f"the id given is {given!r}"):
+        getattr(app.backend, verb)(given)
+
+
+def test_a_group_is_kept_as_its_handle_only() -> None:
+    members: Any = ["a", "b"]
+    with pytest.raises(TypeError, match=r"not \['a', 'b'\]"):
+        app.backend.save_group("g", members)
+
+
 @only_redis
 @pytest.mark.filterwarnings("ignore:Call to deprecated setex")
 def test_celerys_own_backend_says_the_same(backend: Backend, celerys: Any) -> None:
