@@ -1,9 +1,9 @@
 """One command to many workers: it goes out to all, and the replies that come in time are collected.
 
-A question has a reply queue of its own, of which nothing is left afterwards. Only where the broker is away at
-that moment its binding stays in Redis, until nobody has asked for an hour and kombu 5.7 sweeps; what our
-workers still reply expires (`mailbox.send_reply`). `steering.py`, `control.py` and `inspection.py` use this
-and say what the commands are.
+A question has a reply queue of its own, of which nothing is left afterwards. Only where the broker is away
+or silent at that moment its binding stays in Redis, until nobody has asked for an hour and kombu 5.7 sweeps;
+what our workers still reply expires (`mailbox.send_reply`). `steering.py`, `control.py` and `inspection.py`
+use this and say what the commands are.
 """
 
 # kombu is typed in part.
@@ -23,7 +23,7 @@ from kombu.messaging import Consumer, Producer
 from djqueue.core.names import new_id
 from djqueue.exceptions import ImproperlyConfigured
 from djqueue.messaging import brokers, mailbox
-from djqueue.messaging.connections import connection, errors_of, library_errors
+from djqueue.messaging.connections import connection, errors_of, is_silence, library_errors
 from djqueue.messaging.mailbox import Command
 
 Answer = dict[str, Any]
@@ -31,6 +31,8 @@ Nodes = str | Sequence[str] | None
 
 #: how long replies are waited for, seconds
 PATIENCE = 1.0
+#: how long each answer of the broker may take: somebody waits, through half a dozen of them; seconds
+ANSWERS_WITHIN = 2.0
 
 
 class Broadcaster:
@@ -91,7 +93,7 @@ def reaches_all() -> bool:
 
 def _opened(given: Connection | None) -> Connection:
     # A connection is a context manager that closes itself; one that was given is cloned, not closed.
-    return connection() if given is None else given.clone()
+    return connection(answers_within=ANSWERS_WITHIN) if given is None else given.clone()
 
 
 def _ask(
@@ -133,9 +135,10 @@ def _queue_for_replies(made: Connection) -> Iterator[Queue]:
     channel = made.default_channel
     try:
         yield queue
-    except BaseException:
-        with suppress(*errors_of(made)):  # what happened first is the news
-            _delete(queue, channel, made)
+    except BaseException as error:
+        if not is_silence(error):  # who does not answer would not answer this either
+            with suppress(*errors_of(made)):  # what happened first is the news
+                _delete(queue, channel, made)
         raise
     _delete(queue, channel, made)
 
@@ -144,7 +147,9 @@ def _delete(queue: Queue, channel: Any, made: Connection) -> None:
     """Delete the queue, over another connection if the one it was used over is broken."""
     try:
         channel.after_reply_message_received(queue.name)
-    except errors_of(made):
+    except errors_of(made) as error:
+        if is_silence(error):
+            raise
         with made.clone() as another:
             channel = another.default_channel
             queue.bind(channel).declare()  # kombu removes the bindings only that this connection has made

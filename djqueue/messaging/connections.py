@@ -25,14 +25,18 @@ PATIENCE = {
     "interval_step": 0.2,
     "interval_max": 0.5,
     "socket_connect_timeout": 3.0,
-    "socket_timeout": 5.0,
 }
+#: Redis' name, and AMQP's, for how long an answer or a write may take; without them AMQP waits for ever
+ANSWERING = ("socket_timeout", "read_timeout", "write_timeout")
+#: how long that is unless BROKER_TRANSPORT_OPTIONS say otherwise, seconds
+ANSWERS_WITHIN = 5.0
 
 
-def connection(url: str | None = None, **more: Any) -> Connection:
+def connection(url: str | None = None, *, answers_within: float = ANSWERS_WITHIN, **more: Any) -> Connection:
     """Return a connection to that broker; when none is given, to the one that messages are sent to.
 
-    `more` are transport options beside BROKER_TRANSPORT_OPTIONS.
+    `answers_within` is how long an answer may take, in seconds, unless BROKER_TRANSPORT_OPTIONS say
+    otherwise; `more` are transport options beside those.
 
     Raises:
         djqueue.exceptions.ImproperlyConfigured: the broker lives in this process only.
@@ -41,7 +45,9 @@ def connection(url: str | None = None, **more: Any) -> Connection:
     url = broker.url
     if broker.capabilities.in_process:
         raise ImproperlyConfigured(f"{url} is a broker inside this process; kombu cannot connect to it.")
-    usual = PATIENCE if broker.kombu_defaults is None else broker.kombu_defaults
+    usual = broker.kombu_defaults
+    if usual is None:
+        usual = {**PATIENCE, **dict.fromkeys(ANSWERING, answers_within)}
     options: dict[str, Any] = {**usual, **settings.BROKER_TRANSPORT_OPTIONS, **more}
     timeout = options.get("socket_connect_timeout", PATIENCE["socket_connect_timeout"])
     made: Connection = Connection(  # type: ignore[no-untyped-call]
@@ -56,6 +62,11 @@ def connection(url: str | None = None, **more: Any) -> Connection:
 def errors_of(made: Connection) -> tuple[type[BaseException], ...]:
     """Return what kombu and its drivers raise over this connection when the broker is away."""
     return (OSError, KombuError, *made.connection_errors, *made.channel_errors)
+
+
+def is_silence(error: BaseException) -> bool:
+    """Return whether the broker did not answer in time; each driver has a class of its own for that."""
+    return any(base.__name__ == "TimeoutError" for base in type(error).__mro__)
 
 
 @contextmanager

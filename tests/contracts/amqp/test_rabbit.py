@@ -18,15 +18,17 @@ from celery import Celery
 from kombu.connection import Connection
 from kombu.entity import Queue
 
+from djqueue import control
 from djqueue.conf import settings
 from djqueue.core.messages import Destination, Outgoing, WireMessage
 from djqueue.exceptions import OperationalError, Unroutable
-from djqueue.messaging import brokers
+from djqueue.messaging import broadcast, brokers, mailbox
 from djqueue.messaging.contract import Broker, Source
 from djqueue.messaging.delivery import AlreadySettled
 from djqueue.messaging.transports.amqp.broker import AmqpBroker
 from djqueue.models import DeadLetter
 from djqueue.worker.waiting import Waiting
+from tests.support.proxy import Proxy
 from tests.support.servers import PrivateRabbit, Server, free_port
 from tests.support.waiting import wait_until
 
@@ -210,6 +212,25 @@ def test_an_address_where_nobody_answers_costs_a_bounded_time(queue: str) -> Non
         with pytest.raises(OperationalError, match="cannot be reached"):
             broker.send_many([message("a", queue)])
         assert time.monotonic() - began_at < 12
+
+
+def test_who_asks_workers_is_not_held_up_by_a_node_that_falls_silent(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broadcast, "ANSWERS_WITHIN", 0.2)
+    proxy = Proxy(url)
+    ask = mailbox.send_command
+
+    def ask_then_hear_nothing(*of: Any) -> None:
+        ask(*of)
+        proxy.hole()
+
+    monkeypatch.setattr(mailbox, "send_command", ask_then_hear_nothing)
+    began_at = time.monotonic()
+    with settings.override(BROKER_URL=proxy.url):
+        assert control.ping(timeout=0.2) == []
+    assert time.monotonic() - began_at < 4  # without bounds it waits for ever
+    proxy.close()
 
 
 def test_threads_and_forks_do_not_get_in_each_others_way(broker: Broker, queue: str) -> None:

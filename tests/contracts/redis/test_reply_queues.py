@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from base64 import b64decode
 from collections.abc import Iterator
 
@@ -17,7 +18,7 @@ from kombu.messaging import Producer
 from djqueue import control
 from djqueue.conf import settings
 from djqueue.exceptions import OperationalError
-from djqueue.messaging import mailbox
+from djqueue.messaging import broadcast, mailbox
 from djqueue.messaging.broadcast import Answer
 from djqueue.messaging.connections import connection
 from djqueue.messaging.mailbox import Command, Reply
@@ -155,6 +156,16 @@ def test_the_error_of_the_caller_is_raised_though_the_broker_is_away_at_the_end(
 
     with pytest.raises(LookupError, match="by the caller"):
         control.ping(timeout=10, callback=leave)
+
+
+def test_who_asks_is_not_held_up_by_a_server_that_falls_silent(
+    bench: Bench, proxy: Proxy, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broadcast, "ANSWERS_WITHIN", 0.2)
+    begun = time.monotonic()
+    with pytest.raises(OperationalError, match="Timeout"):
+        control.ping(timeout=10, limit=1, callback=lambda answer: proxy.hole())
+    assert time.monotonic() - begun < 4  # a handful of answers that do not come; by default of 2 s each
 
 
 def test_replies_to_one_who_is_gone_expire(bench: Bench, proxy: Proxy, workers: Workers) -> None:
