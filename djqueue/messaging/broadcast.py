@@ -1,9 +1,6 @@
-"""One command to many workers: it goes out to all, and the replies that come in time are collected.
+"""One command to many workers: it goes out to all; what comes back to a question is in `questions.py`.
 
-A question has a reply queue of its own, of which nothing is left afterwards. Only where the broker is away
-or silent at that moment its binding stays in Redis, until nobody has asked for an hour and kombu 5.7 sweeps;
-what our workers still reply expires (`mailbox.send_reply`). `steering.py`, `control.py` and `inspection.py`
-use this and say what the commands are.
+`steering.py`, `control.py` and `inspection.py` use this and say what the commands are.
 """
 
 # kombu is typed in part.
@@ -11,28 +8,22 @@ use this and say what the commands are.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kombu.connection import Connection
-from kombu.entity import Queue
-from kombu.messaging import Consumer, Producer
+from kombu.messaging import Producer
 
-from djqueue.core.names import new_id
 from djqueue.exceptions import ImproperlyConfigured
 from djqueue.messaging import brokers, mailbox
-from djqueue.messaging.connections import connection, errors_of, is_silence, library_errors
+from djqueue.messaging.connections import library_errors
 from djqueue.messaging.mailbox import Command
+from djqueue.messaging.questions import Answer, Question, opened
 
-Answer = dict[str, Any]
 Nodes = str | Sequence[str] | None
 
 #: how long replies are waited for, seconds
 PATIENCE = 1.0
-#: how long each answer of the broker may take: somebody waits, through half a dozen of them; seconds
-ANSWERS_WITHIN = 2.0
 
 
 class Broadcaster:
@@ -79,78 +70,13 @@ class Broadcaster:
         )
         if limit is None and nodes:
             limit = len(nodes)
-        with _opened(connection) as made, library_errors(made):
-            if not reply:
+        if not reply:
+            with opened(connection) as made, library_errors(made):
                 mailbox.send_command(Producer(made.default_channel, auto_declare=False), wanted, None)
-                return None
-            return _ask(made, wanted, timeout, limit, callback)
+            return None
+        return Question(wanted, timeout, limit).ask(connection, callback)
 
 
 def reaches_all() -> bool:
     """Return whether what is sent over the broker can reach every worker."""
     return "fanout" in brokers.broker().capabilities.exchanges
-
-
-def _opened(given: Connection | None) -> Connection:
-    # A connection is a context manager that closes itself; one that was given is cloned, not closed.
-    return connection(answers_within=ANSWERS_WITHIN) if given is None else given.clone()
-
-
-def _ask(
-    made: Connection,
-    command: Command,
-    timeout: float,
-    limit: int | None,
-    callback: Callable[[Answer], None] | None,
-) -> list[Answer]:
-    """Send the command and return the replies that come within `timeout` seconds, at most `limit`."""
-    command.ticket = new_id()
-    replies: list[Answer] = []
-
-    def take(body: Any, message: Any) -> None:
-        brokers.clock.adjust(message.headers.get("clock"))
-        if message.headers.get("ticket", command.ticket) == command.ticket and isinstance(body, dict):
-            replies.append(body)
-            if callback is not None:
-                callback(body)
-
-    channel = made.default_channel
-    deadline = time.monotonic() + timeout
-    with _queue_for_replies(made) as queue:
-        command.reply_to = {"exchange": queue.exchange.name, "routing_key": queue.routing_key}
-        with Consumer(channel, [queue], no_ack=True, accept=["json"], callbacks=[take]):
-            mailbox.send_command(Producer(channel, auto_declare=False), command, timeout)
-            while (limit is None or len(replies) < limit) and (left := deadline - time.monotonic()) > 0:
-                try:
-                    made.drain_events(timeout=left)
-                except TimeoutError:
-                    break
-    return replies
-
-
-@contextmanager
-def _queue_for_replies(made: Connection) -> Iterator[Queue]:
-    """Give a queue to read replies from, and leave nothing of it on the broker."""
-    queue = mailbox.reply_queue(new_id())
-    channel = made.default_channel
-    try:
-        yield queue
-    except BaseException as error:
-        if not is_silence(error):  # who does not answer would not answer this either
-            with suppress(*errors_of(made)):  # what happened first is the news
-                _delete(queue, channel, made)
-        raise
-    _delete(queue, channel, made)
-
-
-def _delete(queue: Queue, channel: Any, made: Connection) -> None:
-    """Delete the queue, over another connection if the one it was used over is broken."""
-    try:
-        channel.after_reply_message_received(queue.name)
-    except errors_of(made) as error:
-        if is_silence(error):
-            raise
-        with made.clone() as another:
-            channel = another.default_channel
-            queue.bind(channel).declare()  # kombu removes the bindings only that this connection has made
-            channel.after_reply_message_received(queue.name)

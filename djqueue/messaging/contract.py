@@ -37,7 +37,8 @@ class Capabilities:
     priority come in the order in which they were sent. `by_age`: so do those of several queues; otherwise the
     queues take turns. `shortest_delay`: what is due in fewer seconds is handed out at once, and the worker
     holds it. `keeps_unconsumed_delays`: delays are kept also in queues that no djqueue worker consumes;
-    otherwise whoever comes is handed the message, and puts it off.
+    otherwise whoever comes is handed the message, and puts it off. `has_one_writer`: a transaction that is
+    open may keep everybody else from writing.
     """
 
     delays: bool = False
@@ -52,6 +53,7 @@ class Capabilities:
     by_age: bool = False
     shortest_delay: float = 1.0
     keeps_unconsumed_delays: bool = False
+    has_one_writer: bool = False
 
 
 class Reply(NamedTuple):

@@ -14,8 +14,9 @@ from kombu.connection import Connection
 
 from djqueue.core import stamps
 from djqueue.messaging import brokers
-from djqueue.messaging.broadcast import PATIENCE, Answer, Nodes, reaches_all
+from djqueue.messaging.broadcast import PATIENCE, Nodes, reaches_all
 from djqueue.messaging.inspection import Inspect
+from djqueue.messaging.questions import Answer
 from djqueue.messaging.steering import Steering
 
 __all__ = ["PATIENCE", "Control", "Inspect"]

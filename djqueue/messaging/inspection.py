@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from djqueue.messaging import log_lines
-from djqueue.messaging.broadcast import Answer, Broadcaster, Nodes
+from djqueue.messaging.broadcast import Broadcaster, Nodes
+from djqueue.messaging.questions import Answer
 
 
 class Inspect:

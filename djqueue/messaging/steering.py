@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from djqueue.messaging.broadcast import Answer, Broadcaster, Nodes
+from djqueue.messaging.broadcast import Broadcaster, Nodes
+from djqueue.messaging.questions import Answer
 
 
 class Steering(Broadcaster):

@@ -52,6 +52,23 @@ def test_workers_answer_and_those_named_only(processes: Processes) -> None:
     assert inspect("nobody@test", timeout=0.2).ping() is None
 
 
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+def test_workers_can_be_asked_while_a_transaction_is_open(database: str, processes: Processes) -> None:
+    start(processes)
+    heard: list[tuple[int, Any]] = []
+    with transaction.atomic():
+        Revocation.objects.create(task_id="a", revoked_at=1.0)
+        replies = control.ping(
+            timeout=10, limit=1, callback=lambda reply: heard.append((threading.get_ident(), reply))
+        )
+        with pytest.raises(KeyError, match="by the caller"):
+            control.ping(timeout=10, limit=1, callback=lambda reply: reply["by the caller"])
+        transaction.set_rollback(True)
+    assert replies == [{"one@test": {"ok": "pong"}}]
+    assert heard == [(threading.get_ident(), replies[0])]
+    assert not Revocation.objects.exists()
+
+
 def test_what_runs_what_waits_and_what_is_known_is_shown(processes: Processes, tmp_path: Path) -> None:
     worker = start(processes)
     go = tmp_path / "go"

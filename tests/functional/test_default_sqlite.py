@@ -13,9 +13,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from djqueue import GroupResult, app, chord, control, enqueue_many, group
+from djqueue.exceptions import OperationalError
 from djqueue.messaging.tables import deadletters
 from djqueue.models import DeadLetter
 from djqueue_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
@@ -110,3 +111,8 @@ DEEDS: dict[str, Callable[[], object]] = {
 @pytest.mark.parametrize("deed", DEEDS)
 def test_nothing_fails_because_others_write(deed: str) -> None:
     DEEDS[deed]()
+
+
+def test_workers_cannot_be_asked_while_a_transaction_keeps_them_from_writing() -> None:
+    with transaction.atomic(), pytest.raises(OperationalError, match="Ask outside of it"):
+        control.ping(timeout=0.1)

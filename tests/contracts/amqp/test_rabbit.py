@@ -22,7 +22,7 @@ from djqueue import control
 from djqueue.conf import settings
 from djqueue.core.messages import Destination, Outgoing, WireMessage
 from djqueue.exceptions import OperationalError, Unroutable
-from djqueue.messaging import broadcast, brokers, mailbox
+from djqueue.messaging import brokers, mailbox, questions
 from djqueue.messaging.contract import Broker, Source
 from djqueue.messaging.delivery import AlreadySettled
 from djqueue.messaging.transports.amqp.broker import AmqpBroker
@@ -217,7 +217,7 @@ def test_an_address_where_nobody_answers_costs_a_bounded_time(queue: str) -> Non
 def test_who_asks_workers_is_not_held_up_by_a_node_that_falls_silent(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broadcast, "ANSWERS_WITHIN", 0.2)
+    monkeypatch.setattr(questions, "ANSWERS_WITHIN", 0.2)
     proxy = Proxy(url)
     ask = mailbox.send_command
 

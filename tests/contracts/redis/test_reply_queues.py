@@ -18,10 +18,10 @@ from kombu.messaging import Producer
 from djqueue import control
 from djqueue.conf import settings
 from djqueue.exceptions import OperationalError
-from djqueue.messaging import broadcast, mailbox
-from djqueue.messaging.broadcast import Answer
+from djqueue.messaging import mailbox, questions
 from djqueue.messaging.connections import connection
 from djqueue.messaging.mailbox import Command, Reply
+from djqueue.messaging.questions import Answer
 from tests.contracts.redis.conftest import Bench
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
@@ -161,7 +161,7 @@ def test_the_error_of_the_caller_is_raised_though_the_broker_is_away_at_the_end(
 def test_who_asks_is_not_held_up_by_a_server_that_falls_silent(
     bench: Bench, proxy: Proxy, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broadcast, "ANSWERS_WITHIN", 0.2)
+    monkeypatch.setattr(questions, "ANSWERS_WITHIN", 0.2)
     begun = time.monotonic()
     with pytest.raises(OperationalError, match="Timeout"):
         control.ping(timeout=10, limit=1, callback=lambda answer: proxy.hole())

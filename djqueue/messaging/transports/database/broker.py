@@ -45,6 +45,7 @@ class DatabaseBroker(Broker):
             by_age=True,
             shortest_delay=0.0,
             keeps_unconsumed_delays=True,
+            has_one_writer=self.vendor.has_one_writer,
         )
         self._sources: WeakSet[DatabaseSource] = WeakSet()
 
