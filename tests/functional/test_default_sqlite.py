@@ -32,8 +32,9 @@ def rival() -> Iterator[None]:
     connection.ensure_connection()
     mode, connection.transaction_mode = connection.transaction_mode, None  # type: ignore[attr-defined]
     connection.connection.execute("PRAGMA journal_mode = wal")
-    rival = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None, timeout=0)
-    rival.execute("CREATE TABLE rival (number INTEGER)")
+    rival = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+    rival.execute("CREATE TABLE IF NOT EXISTS rival (number INTEGER)")
+    rival.execute("PRAGMA busy_timeout = 0")
 
     def write_after_reading(execute: Callable[..., Any], sql: str, *how: Any) -> Any:
         found = execute(sql, *how)
@@ -44,6 +45,7 @@ def rival() -> Iterator[None]:
 
     with connection.execute_wrapper(write_after_reading):
         yield
+    rival.execute("PRAGMA busy_timeout = 20000")
     rival.execute("DROP TABLE rival")
     rival.close()
     connection.transaction_mode = mode  # type: ignore[attr-defined]

