@@ -28,7 +28,7 @@ class MySQL(LeasedVendor):
 
     clock = "(UNIX_TIMESTAMP(NOW(6)) + 0e0)"
     unlocked = f"IS_USED_LOCK({_LOCK.format(key='claimer.id')}) IS NULL"
-    twice = 0.9  # the holder only notices when it asks something, which it does every half second
+    twice = 0.7  # the holder only notices when it asks something, which it does every half second
 
     def claim_sql(self, queues: int, columns: Sequence[str]) -> str:
         """There is no UPDATE … RETURNING."""
