@@ -6,12 +6,10 @@ A stock Celery reads from memcached what we store, and the other way round.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
-from celery import Celery
 from django.core.cache import caches
 from django.test import override_settings
 from pymemcache.client.base import Client
@@ -26,28 +24,6 @@ from djqueue_results.backends.caches.memory import MOST_KEPT, MemoryBackend
 from tests.support.results import document
 from tests.support.servers import Server, free_port, provide
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def client(memcached_server: Server) -> Iterator[Client]:
-    with closing(Client(memcached_server.url.partition("://")[2].rstrip("/"))) as client:
-        client.flush_all(noreply=False)
-        yield client
-
-
-@pytest.fixture
-def store(memcached_server: Server, client: Client) -> Iterator[MemcachedBackend]:
-    with closing(MemcachedBackend(memcached_server.url)) as made:
-        yield made
-
-
-@pytest.fixture
-def stock(memcached_server: Server) -> Iterator[Any]:
-    app = Celery("stock", backend=memcached_server.url, set_as_current=False, fixups=[])
-    yield app
-    app.backend.client.close()
-    app.close()
-
 
 # memcached
 

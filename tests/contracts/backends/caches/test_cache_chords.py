@@ -6,12 +6,9 @@ Nothing here completes a chord before its last part has ended, and nothing leave
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
-from celery import Celery
 from django.test import override_settings
 from pymemcache.client.base import Client
 
@@ -28,27 +25,6 @@ from tests.support.servers import Server
 from tests.support.waiting import wait_until
 
 WAIT = 10.0
-
-
-@pytest.fixture
-def client(memcached_server: Server) -> Iterator[Client]:
-    with closing(Client(memcached_server.url.partition("://")[2].rstrip("/"))) as client:
-        client.flush_all(noreply=False)
-        yield client
-
-
-@pytest.fixture
-def store(memcached_server: Server, client: Client) -> Iterator[MemcachedBackend]:
-    with closing(MemcachedBackend(memcached_server.url)) as made:
-        yield made
-
-
-@pytest.fixture
-def stock(memcached_server: Server) -> Iterator[Any]:
-    app = Celery("stock", backend=memcached_server.url, set_as_current=False, fixups=[])
-    yield app
-    app.backend.client.close()
-    app.close()
 
 
 @pytest.fixture
